@@ -1,0 +1,5 @@
+//! Every test that looks at klamm from outside one module. One binary, so that it links once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
+
+mod tidy;
