@@ -10,4 +10,5 @@
 //! - **create a topic**: `server/topics` → `controller/mod` → `controller/topics` → metadata log → image →
 //!   `replication/manager` makes the partition
 
+pub mod cli;
 pub mod types;

@@ -1,0 +1,117 @@
+//! Arguments that many commands share.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::exit::usage;
+use crate::types::parse_duration;
+
+/// Where a command that neither flag nor environment points anywhere connects to.
+const DEFAULT_BOOTSTRAP: &str = "localhost:9092";
+
+/// Which cluster or which directory, and how to talk to it: `#[command(flatten)] connection: Connection`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Where to")]
+pub struct Connection {
+    /// Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]
+    #[arg(short, long, value_name = "HOST:PORT[,…]", conflicts_with = "dir")]
+    pub bootstrap: Option<String>,
+
+    /// A log directory, klamm's or Apache Kafka's, instead of a server [env: KLAMM_DIR]
+    #[arg(short, long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// Give up when no broker answers for this long
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    pub timeout: Duration,
+
+    /// Set a client property by its Java name or librdkafka's
+    #[arg(short = 'X', value_name = "KEY=VALUE", value_parser = parse_property)]
+    pub x: Vec<(String, String)>,
+}
+
+/// What [`Connection`] points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A running cluster, by its bootstrap list.
+    Cluster(String),
+    /// A log directory.
+    Dir(PathBuf),
+}
+
+impl Connection {
+    /// The target: the flag, else the environment, else [`DEFAULT_BOOTSTRAP`].
+    ///
+    /// # Errors
+    /// A usage mistake where the environment names both and no flag decides.
+    pub fn target(&self) -> anyhow::Result<Target> {
+        self.target_with(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    fn target_with(&self, environment: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Target> {
+        if let Some(bootstrap) = &self.bootstrap {
+            return Ok(Target::Cluster(bootstrap.clone()));
+        }
+        if let Some(dir) = &self.dir {
+            return Ok(Target::Dir(dir.clone()));
+        }
+        match (environment("KLAMM_BOOTSTRAP"), environment("KLAMM_DIR")) {
+            (Some(_), Some(_)) => Err(usage(
+                "KLAMM_BOOTSTRAP and KLAMM_DIR are both set: say which with '-b HOST:PORT' or '-d DIR', or unset one",
+            )),
+            (Some(bootstrap), None) => match bootstrap.into_string() {
+                Ok(bootstrap) => Ok(Target::Cluster(bootstrap)),
+                Err(_) => Err(usage("KLAMM_BOOTSTRAP is not UTF-8: HOST:PORT[,…] is expected")),
+            },
+            (None, Some(dir)) => Ok(Target::Dir(dir.into())),
+            (None, None) => Ok(Target::Cluster(DEFAULT_BOOTSTRAP.to_owned())),
+        }
+    }
+}
+
+/// Reads `key=value`; the value may be empty and may hold further `=`.
+///
+/// # Errors
+/// A message for clap where there is no `=` or no key.
+pub fn parse_property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("KEY=VALUE is expected".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(bootstrap: Option<&str>, dir: Option<&str>) -> Connection {
+        Connection {
+            bootstrap: bootstrap.map(str::to_owned),
+            dir: dir.map(PathBuf::from),
+            timeout: Duration::from_secs(5),
+            x: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn flags_beat_the_environment_and_two_variables_need_one() {
+        let both = |name: &str| Some(OsString::from(if name == "KLAMM_DIR" { "/d" } else { "h:1" }));
+        let flagged = connection(None, Some("/flag")).target_with(both).unwrap();
+        assert_eq!(flagged, Target::Dir("/flag".into()));
+        let flagged = connection(Some("f:1"), None).target_with(both).unwrap();
+        assert_eq!(flagged, Target::Cluster("f:1".into()));
+        let error = connection(None, None).target_with(both).unwrap_err();
+        assert!(error.is::<crate::cli::exit::Usage>());
+        let neither = connection(None, None).target_with(|_| None).unwrap();
+        assert_eq!(neither, Target::Cluster(DEFAULT_BOOTSTRAP.into()));
+    }
+
+    #[test]
+    fn properties_are_pairs() {
+        assert_eq!(parse_property("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(parse_property("a="), Ok(("a".into(), String::new())));
+        assert!(parse_property("=b").is_err());
+        assert!(parse_property("a").is_err());
+    }
+}

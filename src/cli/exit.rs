@@ -1,0 +1,144 @@
+//! What a command says to the shell, and the errors that carry more than "it failed".
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+/// The exit codes, one meaning each. A command returns one, or an error: errors are [`Exit::Failed`] but for
+/// [`Usage`] and a closed stdout. An `Exit` may also be raised as an error, from deep inside, after everything
+/// was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: it failed, in whole or in any part. What failed has been said on stderr.
+    Failed,
+    /// 2: wrong usage, found before anything was sent.
+    Usage,
+    /// 3: damage or a mismatch was found.
+    Damage,
+    /// 4: the condition asked for does not hold.
+    Condition,
+    /// 130: interrupted, after flushing.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Damage => 3,
+            Self::Condition => 4,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// [`Exit::Failed`] if anything did.
+    #[must_use]
+    pub fn failed_if(any: bool) -> Self {
+        if any { Self::Failed } else { Self::Done }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit {}", self.code())
+    }
+}
+
+/// The user asked for something that cannot be meant: exit 2, printed in clap's style with the usage line.
+/// The message names the flag and the remedy.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// A [`Usage`] error as `anyhow` carries it: `return Err(usage("…"))`.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
+}
+
+/// Whoever read our stdout has gone: the command ends quietly with exit 0, as `| head` expects.
+#[derive(Debug, Error)]
+#[error("the reader of standard output has gone")]
+pub struct StdoutClosed;
+
+impl StdoutClosed {
+    /// Wraps a broken pipe of stdout, so that it is not mistaken for one of a socket.
+    pub(crate) fn mark(error: io::Error) -> io::Error {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            io::Error::new(io::ErrorKind::BrokenPipe, Self)
+        } else {
+            error
+        }
+    }
+
+    /// Whether that is what ended the command.
+    pub(crate) fn is_in(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| {
+            cause.is::<Self>()
+                || cause
+                    .downcast_ref::<io::Error>()
+                    .and_then(io::Error::get_ref)
+                    .is_some_and(|inner| inner.is::<Self>())
+        })
+    }
+}
+
+/// Runs `work` on a runtime of its own until it is done or the user interrupts (SIGINT): then it is dropped
+/// where it waits, and the verdict is [`Exit::Interrupted`] (stdout is flushed by [`crate::cli::run`]).
+/// `threads` is how many workers the runtime gets besides; 0 keeps everything on this thread.
+///
+/// # Errors
+/// What `work` ended with, or that the runtime could not be made.
+pub fn block_on<F>(threads: usize, work: F) -> anyhow::Result<Exit>
+where
+    F: Future<Output = anyhow::Result<Exit>>,
+{
+    let mut builder = match threads {
+        0 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            signal = interrupted() => signal.map(|()| Exit::Interrupted),
+        }
+    })
+}
+
+/// Resolves at the next SIGINT: for commands that end in order (drain, flush, commit) instead of being dropped.
+///
+/// # Errors
+/// Where the handler cannot be installed.
+pub async fn interrupted() -> anyhow::Result<()> {
+    Ok(tokio::signal::ctrl_c().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_broken_pipe_of_stdout_is_quiet() {
+        let of_socket = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(!StdoutClosed::is_in(&of_socket));
+        let of_stdout = anyhow::Error::from(StdoutClosed::mark(io::ErrorKind::BrokenPipe.into()));
+        assert!(StdoutClosed::is_in(&of_stdout.context("printing")));
+    }
+}
