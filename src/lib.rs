@@ -12,3 +12,5 @@
 
 pub mod cli;
 pub mod types;
+
+pub mod net;
