@@ -1,0 +1,75 @@
+//! The three things a broker changes in a producer's batch: a max timestamp that lies, LogAppendTime, and a
+//! codec other than the topic's. Everything else stays as it came.
+
+use super::batch::BatchRef;
+use super::compression::{Compression, Compressor, InflateLimits, Scratch, inflate_to_vec};
+use super::error::BatchError;
+use super::header::{
+    ATTRIBUTES_AT, BATCH_HEADER_SIZE, CODEC_MASK, LENGTH_AT, LOG_APPEND_TIME_BIT, LOG_OVERHEAD,
+    MAX_TIMESTAMP_AT, TimestampType, seal,
+};
+use super::walk::Walked;
+
+/// What the walk found must change before the batch is appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Nothing: the bytes go to disk as they came.
+    None,
+    /// Timestamp type, max timestamp and CRC in the header: [`stamp`] does it in place.
+    Stamp,
+    /// The records are packed anew with this codec, and the header is stamped too.
+    Recompress(Compression),
+}
+
+/// Does what the walk found, into a new buffer.
+///
+/// # Errors
+/// What inflating meets; the walk has met it before.
+pub fn rewrite(
+    batch: &[u8],
+    walked: &Walked,
+    limits: &InflateLimits,
+    scratch: &mut Scratch,
+) -> Result<Vec<u8>, BatchError> {
+    let mut out = match walked.rewrite {
+        Rewrite::None => return Ok(batch.to_vec()),
+        Rewrite::Stamp => batch.to_vec(),
+        Rewrite::Recompress(compression) => recompress(batch, compression, limits, scratch)?,
+    };
+    stamp(&mut out, walked.timestamp_type, walked.max_timestamp_ms);
+    Ok(out)
+}
+
+/// Sets timestamp type and max timestamp of a whole batch in place, and its CRC.
+pub fn stamp(batch: &mut [u8], timestamp_type: TimestampType, max_timestamp_ms: i64) {
+    assert!(batch.len() >= BATCH_HEADER_SIZE, "only whole batches are stamped");
+    let low = &mut batch[ATTRIBUTES_AT + 1];
+    match timestamp_type {
+        TimestampType::CreateTime => *low &= !(LOG_APPEND_TIME_BIT as u8),
+        TimestampType::LogAppendTime => *low |= LOG_APPEND_TIME_BIT as u8,
+    }
+    batch[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&max_timestamp_ms.to_be_bytes());
+    seal(batch);
+}
+
+/// The same batch with its records packed by `compression`; offsets, timestamps and producer stay.
+///
+/// # Errors
+/// What inflating meets.
+pub fn recompress(
+    batch: &[u8],
+    compression: Compression,
+    limits: &InflateLimits,
+    scratch: &mut Scratch,
+) -> Result<Vec<u8>, BatchError> {
+    let batch = BatchRef::first(batch)?;
+    let plain = inflate_to_vec(batch.header.codec()?, batch.payload(), limits, scratch)?;
+    let mut out = Vec::with_capacity(BATCH_HEADER_SIZE + plain.len());
+    out.extend_from_slice(&batch.bytes[..BATCH_HEADER_SIZE]);
+    Compressor::new(compression).compress_into(&plain, &mut out)?;
+    let length = (out.len() - LOG_OVERHEAD) as i32;
+    out[LENGTH_AT..LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
+    out[ATTRIBUTES_AT + 1] = out[ATTRIBUTES_AT + 1] & !(CODEC_MASK as u8) | compression.codec().id();
+    seal(&mut out);
+    Ok(out)
+}
