@@ -3,5 +3,6 @@
 #![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 mod connections;
+mod golden;
 mod manual;
 mod tidy;

@@ -1,0 +1,103 @@
+//! Kafka's messages, one module each: [`produce_request::ProduceRequest`], [`topic_record::TopicRecord`]. The
+//! structs are made by `build.rs` from the tables beside this file, one table a family.
+//!
+//! Names are Kafka's in Rust's spelling (`TimeoutMs` is `timeout_ms`; a keyword gets an underscore: `type_`).
+//! `Default` gives Kafka's defaults: a nullable field is null only where Kafka says so, else empty. Construct
+//! with `..Default::default()`. Flexible messages keep tagged fields that they do not know.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::codec::{DecodeError, DecodeFault, Decoder, EncodeError, Message, encode_to_bytes};
+use super::schema::{Kind, Schema};
+
+/// What the generated modules need.
+mod prelude {
+    pub(super) use std::ops::RangeInclusive;
+
+    pub(super) use bytes::Bytes;
+
+    pub(super) use crate::protocol::apis::ApiKey;
+    pub(super) use crate::protocol::codec::{Decoder, Encoder, Message, Records, Request, UnknownTags};
+    pub(super) use crate::protocol::schema::{Field, Kind, Schema, Type};
+    pub(super) use crate::protocol::text::Str;
+    pub(super) use crate::types::Uuid;
+}
+
+/// A message by name: for tests, fuzzing, and decoders that are chosen at run time.
+pub struct Entry {
+    /// Its table.
+    pub schema: &'static Schema,
+    /// Decodes the bytes (all of them), and encodes and prints what came out.
+    pub recode: fn(&Bytes, i16) -> Result<Recoded, RecodeError>,
+}
+
+/// What [`Entry::recode`] made.
+#[derive(Debug)]
+pub struct Recoded {
+    /// The message, encoded again.
+    pub bytes: Bytes,
+    /// The message in Kafka's JSON form.
+    pub json: Value,
+}
+
+/// Why [`Entry::recode`] could not.
+#[derive(Debug)]
+pub enum RecodeError {
+    /// The bytes are no such message.
+    Decode(DecodeError),
+    /// Bytes follow the message.
+    Trailing(DecodeFault),
+    /// What was decoded cannot be encoded: never, if this module keeps its promise.
+    Encode(EncodeError),
+}
+
+impl Entry {
+    const fn of<M: Message>() -> Self {
+        Self { schema: M::SCHEMA, recode: recode::<M> }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.schema.name)
+    }
+}
+
+fn recode<M: Message>(bytes: &Bytes, version: i16) -> Result<Recoded, RecodeError> {
+    let mut decoder = Decoder::new(bytes.clone());
+    let message = M::decode(&mut decoder, version).map_err(RecodeError::Decode)?;
+    decoder.expect_end().map_err(RecodeError::Trailing)?;
+    let bytes = encode_to_bytes(&message, version).map_err(RecodeError::Encode)?;
+    Ok(Recoded { bytes, json: message.to_json(version) })
+}
+
+/// The message of this kind, type and family (the table's name, without `.txt`): a coordinator's record types
+/// are numbered per topic, so they need the family.
+#[must_use]
+pub fn find(kind: Kind, type_key: i16, family: Option<&str>) -> Option<&'static Schema> {
+    ALL.iter().map(|entry| entry.schema).find(|schema| {
+        schema.kind == kind
+            && schema.type_key == type_key
+            && family.is_none_or(|family| family == schema.family)
+    })
+}
+
+#[allow(missing_docs, reason = "the tables say what a field is")]
+#[allow(
+    unused_imports,
+    unused_variables,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated"
+)]
+mod generated {
+    use super::{Entry, prelude};
+
+    include!(concat!(env!("OUT_DIR"), "/messages.rs"));
+}
+
+pub use generated::*;
