@@ -11,6 +11,7 @@
 //!   `replication/manager` makes the partition
 
 pub mod cli;
+pub mod config;
 pub mod protocol;
 pub mod record;
 pub mod types;

@@ -1,0 +1,25 @@
+//! Configuration: Kafka's names, defaults, units and layers. Text in, typed values and messages out; no
+//! file is opened here.
+//!
+//! [`table::KEYS`] has a row for every key; [`BrokerConfig`] and [`TopicConfig`] are the typed views that
+//! the rest of the program reads. Adding a key is adding a row, and a field where it acts.
+
+mod broker;
+mod describe;
+mod error;
+mod key;
+mod layers;
+mod listeners;
+mod nearest;
+pub mod properties;
+pub mod table;
+mod topic;
+
+pub use broker::{BrokerConfig, Layers};
+pub use describe::{DescribedConfig, Synonym, describe_client_metrics, describe_group};
+pub use error::{ConfigError, Warning};
+pub use key::{ConfigKey, Effect, Fallback, Importance, Kind, Scope, Update, Valid, Value};
+pub use layers::ConfigSource;
+pub use listeners::{AdvertisedListener, ListenAddress, Listener, SecurityProtocol};
+pub use nearest::{edit_distance, nearest, suggest};
+pub use topic::{CleanupPolicy, CompressionSetting, MessageTimestampType, TopicConfig};
