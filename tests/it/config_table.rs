@@ -77,7 +77,7 @@ fn rows_are_sorted_and_their_own_defaults_are_legal() {
     for row in KEYS {
         for fallback in [Some(row.default), row.ours].into_iter().flatten() {
             if let Fallback::Value(text) = fallback
-                && text != ""
+                && !text.is_empty()
             {
                 assert!(row.parse(text).is_ok(), "{} = {text}", row.name);
             }
