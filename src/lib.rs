@@ -11,6 +11,7 @@
 //!   `replication/manager` makes the partition
 
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod protocol;
 pub mod record;

@@ -1,0 +1,37 @@
+//! What the command line needs to talk to any Kafka cluster: connections, routing, a producer and a consumer.
+//!
+//! - [`Connection`]: one socket; requests pipeline, answers come in order, frames are bounded.
+//! - [`Cluster`]: many brokers; bootstrap, metadata, leaders, retries.
+//! - [`ClientConfig`]: `-X key=value` by Kafka's Java names and librdkafka's synonyms.
+//!
+//! The client promises: a call ends (every wait has a deadline), an answer is never taken for another
+//! request's, and what a broker claims about sizes is not believed before the bytes are there.
+
+mod address;
+mod cluster;
+mod config;
+mod connection;
+mod error;
+#[cfg(test)]
+#[allow(dead_code, reason = "the producer asks")]
+mod fake;
+mod metadata;
+mod options;
+#[allow(dead_code, reason = "the producer draws")]
+mod partitioner;
+mod properties;
+mod stream;
+mod versions;
+
+pub use address::{Address, Bootstrap, InvalidAddress};
+pub use cluster::{Cluster, Lane};
+pub use config::{
+    Acks, ClientConfig, ConfigError, ConsumerOptions, IsolationLevel, OffsetReset, ProducerOptions,
+};
+pub use connection::{Connection, Pending};
+pub use error::{BrokerError, ClientError};
+pub use metadata::{BrokerMetadata, ClusterMetadata, PartitionMetadata, TopicMetadata, Topics};
+pub use options::{Backoff, ClientOptions};
+pub use partitioner::{Partitioner, murmur2};
+pub use stream::Dial;
+pub use versions::ApiVersions;
