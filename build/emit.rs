@@ -87,10 +87,9 @@ impl Emitter<'_> {
         if self.message.flexible_from <= self.message.versions.lowest { "true" } else { "f" }
     }
 
-    fn needs_flexible_variable(&self, fields: &[Field]) -> bool {
-        self.flexible_struct() == "f"
-            && self.is_flexible_ever()
-            && (self.is_flexible_ever() || fields.iter().any(|field| self.flexible(field) == "f"))
+    /// Whether some versions are flexible and some are not.
+    fn needs_flexible_variable(&self) -> bool {
+        self.is_flexible_ever() && self.message.flexible_from > self.message.versions.lowest
     }
 
     /// Rust for "the version is one of these", seen from `outer`; `None` if it always is.
@@ -143,7 +142,7 @@ impl Emitter<'_> {
 
     fn read(&self, out: &mut String, fields: &[Field]) {
         line!(out, "pub(crate) fn read(d: &mut Decoder, v: i16) -> Self {{");
-        if self.needs_flexible_variable(fields) {
+        if self.needs_flexible_variable() {
             line!(out, "let f = v >= {};", self.message.flexible_from);
         }
         let has_tags = fields.iter().any(|field| field.tag.is_some());
@@ -216,7 +215,7 @@ impl Emitter<'_> {
 
     fn write(&self, out: &mut String, fields: &[Field]) {
         line!(out, "pub(crate) fn write(&self, e: &mut Encoder, v: i16) {{");
-        if self.needs_flexible_variable(fields) {
+        if self.needs_flexible_variable() {
             line!(out, "let f = v >= {};", self.message.flexible_from);
         }
         for field in fields.iter().filter(|field| field.tag.is_none()) {

@@ -9,8 +9,7 @@ use thiserror::Error;
 
 use super::apis::{self, ApiKey};
 use super::codec::{
-    DecodeError, DecodeFault, Decoder, EncodeError, EncodeFault, EncodedPiece, Encoder, Message, Request,
-    UnknownTags,
+    DecodeError, Decoder, EncodeError, EncodeFault, EncodedPiece, Encoder, Message, Request, UnknownTags,
 };
 use super::messages::request_header::RequestHeader as WireRequestHeader;
 use super::messages::response_header::ResponseHeader as WireResponseHeader;
@@ -200,29 +199,6 @@ fn finish<M: Message>(mut encoder: Encoder, version: i16) -> Result<Vec<EncodedP
     Ok(encoder.finish())
 }
 
-/// A request whose API and version are known from its header: all of the bytes that follow it.
-///
-/// # Errors
-/// [`DecodeError`], also for bytes after the request.
-pub fn decode_request<R: Request>(decoder: &mut Decoder, version: i16) -> Result<R, DecodeError> {
-    decode_whole(decoder, version)
-}
-
-/// A message that the decoder holds, and nothing after it.
-///
-/// # Errors
-/// [`DecodeError`], also for bytes after the message.
-pub fn decode_whole<M: Message>(decoder: &mut Decoder, version: i16) -> Result<M, DecodeError> {
-    let message = M::decode(decoder, version)?;
-    decoder.expect_end().map_err(|fault: DecodeFault| DecodeError {
-        message: M::NAME,
-        version,
-        position: decoder.position(),
-        fault,
-    })?;
-    Ok(message)
-}
-
 /// The pieces as one, where nothing stands outside: for tests and small clients.
 #[must_use]
 pub fn join(pieces: &[EncodedPiece]) -> Option<Bytes> {
@@ -239,7 +215,7 @@ pub fn join(pieces: &[EncodedPiece]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::codec::Records;
+    use crate::protocol::codec::{DecodeFault, Records, decode_whole};
     use crate::protocol::messages::api_versions_request::ApiVersionsRequest;
     use crate::protocol::messages::api_versions_response::ApiVersionsResponse;
     use crate::protocol::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
@@ -256,7 +232,7 @@ mod tests {
             let header = RequestHeader::decode(&mut decoder).unwrap();
             assert_eq!((header.api_key, header.api_version, header.correlation_id), (3, version, 7));
             assert_eq!(header.client_id.as_deref(), Some("klamm"));
-            assert_eq!(decode_request::<MetadataRequest>(&mut decoder, version).unwrap(), request);
+            assert_eq!(decode_whole::<MetadataRequest>(&mut decoder, version).unwrap(), request);
         }
     }
 
@@ -318,7 +294,7 @@ mod tests {
     #[test]
     fn bytes_after_a_request_are_an_error() {
         let mut decoder = Decoder::new(Bytes::from_static(b"\x01\x01\0\0"));
-        let error = decode_request::<ApiVersionsRequest>(&mut decoder, 3).unwrap_err();
+        let error = decode_whole::<ApiVersionsRequest>(&mut decoder, 3).unwrap_err();
         assert_eq!(error.fault, DecodeFault::TrailingBytes { left: 1 });
     }
 }

@@ -17,7 +17,7 @@ mod text;
 pub use apis::{Api, ApiKey};
 pub use codec::{
     DecodeError, DecodeFault, Decoder, EncodeError, EncodeFault, EncodedPiece, Encoder, Message, Records,
-    Request, UnknownTags, encode_to_bytes,
+    Request, UnknownTags, decode_whole, encode_to_bytes,
 };
 pub use errors::ErrorCode;
 pub use text::Str;

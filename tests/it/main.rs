@@ -2,8 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
+mod allocation;
 mod config_table;
 mod connections;
 mod golden;
+mod hostile_messages;
 mod manual;
+mod oracle;
+mod random;
+mod random_message;
 mod tidy;

@@ -522,15 +522,4 @@ impl Decoder {
         }
         unknown
     }
-
-    /// That the message was all there is.
-    ///
-    /// # Errors
-    /// [`DecodeFault::TrailingBytes`].
-    pub fn expect_end(&self) -> Result<(), DecodeFault> {
-        match self.remaining() {
-            0 => Ok(()),
-            left => Err(DecodeFault::TrailingBytes { left }),
-        }
-    }
 }

@@ -162,3 +162,18 @@ pub fn encode_to_bytes<M: Message>(message: &M, version: i16) -> Result<Bytes, E
     message.encode(&mut encoder, version)?;
     encoder.into_bytes().map_err(|fault| EncodeError { message: M::NAME, version, fault })
 }
+
+/// A message that is all that the decoder still holds.
+///
+/// # Errors
+/// As [`Message::decode`]; and [`DecodeFault::TrailingBytes`].
+pub fn decode_whole<M: Message>(decoder: &mut Decoder, version: i16) -> Result<M, DecodeError> {
+    let message = M::decode(decoder, version)?;
+    match decoder.remaining() {
+        0 => Ok(message),
+        left => {
+            let fault = DecodeFault::TrailingBytes { left };
+            Err(DecodeError { message: M::NAME, version, position: decoder.position(), fault })
+        }
+    }
+}

@@ -8,9 +8,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde_json::Value;
 
-use super::codec::{DecodeError, DecodeFault, Decoder, EncodeError, Message, encode_to_bytes};
+use super::codec::{DecodeError, Decoder, EncodeError, Message, decode_whole, encode_to_bytes};
 use super::schema::{Kind, Schema};
 
 /// What the generated modules need.
@@ -28,19 +27,10 @@ mod prelude {
 
 /// A message by name: for tests, fuzzing, and decoders that are chosen at run time.
 pub struct Entry {
-    /// Its table.
+    /// Its table, which also prints it: [`Schema::json`].
     pub schema: &'static Schema,
-    /// Decodes the bytes (all of them), and encodes and prints what came out.
-    pub recode: fn(&Bytes, i16) -> Result<Recoded, RecodeError>,
-}
-
-/// What [`Entry::recode`] made.
-#[derive(Debug)]
-pub struct Recoded {
-    /// The message, encoded again.
-    pub bytes: Bytes,
-    /// The message in Kafka's JSON form.
-    pub json: Value,
+    /// Decodes the bytes, all of them, as this version, and encodes what came out.
+    pub recode: fn(&Bytes, i16) -> Result<Bytes, RecodeError>,
 }
 
 /// Why [`Entry::recode`] could not.
@@ -48,8 +38,6 @@ pub struct Recoded {
 pub enum RecodeError {
     /// The bytes are no such message.
     Decode(DecodeError),
-    /// Bytes follow the message.
-    Trailing(DecodeFault),
     /// What was decoded cannot be encoded: never, if this module keeps its promise.
     Encode(EncodeError),
 }
@@ -66,12 +54,9 @@ impl fmt::Debug for Entry {
     }
 }
 
-fn recode<M: Message>(bytes: &Bytes, version: i16) -> Result<Recoded, RecodeError> {
-    let mut decoder = Decoder::new(bytes.clone());
-    let message = M::decode(&mut decoder, version).map_err(RecodeError::Decode)?;
-    decoder.expect_end().map_err(RecodeError::Trailing)?;
-    let bytes = encode_to_bytes(&message, version).map_err(RecodeError::Encode)?;
-    Ok(Recoded { bytes, json: message.to_json(version) })
+fn recode<M: Message>(bytes: &Bytes, version: i16) -> Result<Bytes, RecodeError> {
+    let message: M = decode_whole(&mut Decoder::new(bytes.clone()), version).map_err(RecodeError::Decode)?;
+    encode_to_bytes(&message, version).map_err(RecodeError::Encode)
 }
 
 /// The message of this kind, type and family (the table's name, without `.txt`): a coordinator's record types
