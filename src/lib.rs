@@ -13,6 +13,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod metadata;
 pub mod protocol;
 pub mod record;
 pub mod types;
