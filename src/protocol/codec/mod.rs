@@ -276,7 +276,7 @@ mod tests {
     fn decoded_records_share_the_frame() {
         let bytes = encode_to_bytes(&produce(Records::Inline(Bytes::from_static(b"batch"))), 9).unwrap();
         let frame = bytes.as_ptr_range();
-        let read: ProduceRequest = decode_whole(&mut Decoder::new(bytes.clone()), 9).unwrap();
+        let read: ProduceRequest = decode_whole(&mut Decoder::new(bytes), 9).unwrap();
         let records =
             read.topic_data[0].partition_data[0].records.as_ref().and_then(Records::inline).unwrap();
         assert!(frame.contains(&records.as_ptr()));
