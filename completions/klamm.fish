@@ -27,11 +27,169 @@ end
 complete -c klamm -n "__fish_klamm_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_needs_command" -s V -l version -d 'Print version'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "topics" -d 'List, describe, create, alter and delete topics'
-complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list" -f -a "list" -d 'List topics, one a line'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and change configurations'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up offsets, and cut off the front of partitions'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "log-dirs" -d 'Show log directories: sizes, free space, lag'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "bench" -d 'Measure a broker: throughput, latency, processor time and memory'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "list" -d 'List topics, one a line'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "describe" -d 'Describe topics: leaders, replicas, offsets, sizes, configuration'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "create" -d 'Create topics'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "alter" -d 'Add partitions to topics'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "delete" -d 'Delete topics with all their records'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -s e -l regex -d 'Topics whose whole name matches, by RE2 syntax' -r
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -l timeout -d 'Give up when no broker answers for this long' -r
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
-complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -l json -d 'One JSON object a line'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -l internal -d 'Internal topics too, such as __consumer_offsets'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -l json -d 'One JSON object a line: topic, id, partitions, replication_factor, internal'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -s e -l regex -d 'Topics whose whole name matches, by RE2 syntax' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l internal -d 'Internal topics too, such as __consumer_offsets'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l under-replicated -d 'Only partitions with replicas that are not in sync'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l offline -d 'Only partitions without a leader'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l at-min-isr -d 'Only partitions with as many replicas in sync as min.insync.replicas asks for, or fewer'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l json -d 'One JSON object a line, a line a topic'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -s p -l partitions -d 'Number of partitions [default: the broker\'s num.partitions]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -s r -l replication-factor -d 'Replicas of each partition [default: the broker\'s default.replication.factor]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -l replica-assignment -d 'Brokers of each partition: 1:2,2:3 puts partition 0 on brokers 1 and 2, partition 1 on 2 and 3' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -l config -d 'Set a configuration of the topics; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -l if-not-exists -d 'A topic that is there already is no failure'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -l validate-only -d 'Only ask the cluster whether it would'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -l json -d 'One JSON object a topic'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -s e -l regex -d 'Topics whose whole name matches, by RE2 syntax' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -s p -l partitions -d 'Number of partitions afterwards; a topic never loses any' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -l replica-assignment -d 'Brokers of each new partition: 1:2,2:3' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -l internal -d 'Internal topics too, such as __consumer_offsets'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -l validate-only -d 'Only ask the cluster whether it would'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -l json -d 'One JSON object a topic'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from alter" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -s e -l regex -d 'Topics whose whole name matches, by RE2 syntax' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -l internal -d 'Internal topics too, such as __consumer_offsets'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -l execute -d 'Do it; without this only what would be deleted is shown'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -l if-exists -d 'A topic that is not there is no failure'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -l json -d 'One JSON object a topic'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and not __fish_seen_subcommand_from get set unset" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and not __fish_seen_subcommand_from get set unset" -f -a "get" -d 'Show configurations and where each value comes from'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and not __fish_seen_subcommand_from get set unset" -f -a "set" -d 'Set configurations while brokers run'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and not __fish_seen_subcommand_from get set unset" -f -a "unset" -d 'Remove configurations, so that what stands behind them holds again'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from get" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from get" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from get" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from get" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from get" -s a -l all -d 'Also keys that nobody has set'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from get" -l json -d 'One JSON object a line, with synonyms and documentation'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -l validate-only -d 'Only ask the cluster whether it would'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -l validate-only -d 'Only ask the cluster whether it would'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and not __fish_seen_subcommand_from get trim" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and not __fish_seen_subcommand_from get trim" -f -a "get" -d 'Look up the offset at a point of partitions'
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and not __fish_seen_subcommand_from get trim" -f -a "trim" -d 'Delete the records before an offset, for good'
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from get" -l at -d 'earliest, latest, max-timestamp, or a time: the first record at or after it; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from get" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from get" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from get" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from get" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from get" -l json -d 'One JSON object a line'
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -l execute -d 'Do it; without this only what would be deleted is shown'
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -l json -d 'One JSON object a line'
+complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -l broker -d 'Only these brokers [default: all]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s p -l partitions -d 'A line for each partition instead of one for each directory'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -l json -d 'One JSON object a line, a line a directory'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "produce" -d 'Send batches as fast as the broker takes them'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "consume" -d 'Read as fast as the broker sends'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "latency" -d 'Measure how long answers take, one at a time or at a fixed rate'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s c -l connections -d 'Sockets, each with a thread of its own' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s t -l duration -d 'Run for so long, not counting the warm-up [default: 10s, unless another end is given]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l warm-up -d 'Run for so long before anything is counted' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s n -l records -d 'End after so many records over all connections, rounded up to whole batches' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l batch -d 'Records in a batch; a request holds one batch' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s s -l record-size -d 'Bytes in a record\'s value' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l key-size -d 'Bytes in a record\'s key; 0 is no key' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l depth -d 'Requests under way on each connection' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s z -l compression -d 'Compress batches: none, gzip, snappy, lz4, zstd (once, beforehand)' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s a -l acks -d 'Whose word counts: 0 nobody\'s, 1 the leader\'s, all every replica in sync' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l json -d 'One JSON object'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l idempotent -d 'Send as an idempotent producer: the broker checks every batch\'s sequence'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s c -l connections -d 'Sockets, each with a thread of its own' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s t -l duration -d 'Run for so long, not counting the warm-up [default: 10s, unless another end is given]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l warm-up -d 'Run for so long before anything is counted' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l max-bytes -d 'Ask for so many bytes of a partition at once' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l min-bytes -d 'Let the broker wait until it has so many bytes' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l max-wait -d 'Let the broker wait for so long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l json -d 'One JSON object'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l repeat -d 'Begin again at the end, until the duration is over'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l verify -d 'Check the CRC of every batch'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s c -l connections -d 'Sockets, each with a thread of its own' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s t -l duration -d 'Run for so long, not counting the warm-up [default: 10s, unless another end is given]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l warm-up -d 'Run for so long before anything is counted' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l rate -d 'Requests a second over all connections, sent when they are due; without it, one after the other' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l batch -d 'Records in a batch; a request holds one batch' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s s -l record-size -d 'Bytes in a record\'s value' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s a -l acks -d 'Whose word counts: 1 the leader\'s, all every replica in sync' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l json -d 'One JSON object'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l end-to-end -d 'Also measure how long a record takes to a reader that waits for it'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l idempotent -d 'Send as an idempotent producer'
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s h -l help -d 'Print help'

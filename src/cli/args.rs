@@ -4,7 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::exit::usage;
+use anyhow::bail;
+
+use crate::cli::exit::{Exit, block_on, usage};
+use crate::cli::output::Output;
+use crate::client::{Bootstrap, ClientConfig, Cluster};
 use crate::types::parse_duration;
 
 /// Where a command that neither flag nor environment points anywhere connects to.
@@ -47,6 +51,54 @@ impl Connection {
     /// A usage mistake where the environment names both and no flag decides.
     pub fn target(&self) -> anyhow::Result<Target> {
         self.target_with(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    /// What `-X` and `--timeout` come to; what has no effect here is said.
+    ///
+    /// # Errors
+    /// A usage mistake for a property that does not exist, or a value that is not one of its.
+    pub fn client_config(&self, output: &mut Output) -> anyhow::Result<ClientConfig> {
+        let mut config = ClientConfig::default();
+        config.client.bootstrap_timeout = self.timeout;
+        let properties = self.x.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let notes = config.set_all(properties).map_err(|error| usage(format!("'-X': {error}")))?;
+        for note in notes {
+            output.warn(note);
+        }
+        Ok(config)
+    }
+
+    /// Connects to the cluster that is meant. For commands that read; with `-d` they read the directory
+    /// themselves, and never come here.
+    ///
+    /// # Errors
+    /// Where no broker answers within the timeout.
+    pub async fn cluster(&self, output: &mut Output) -> anyhow::Result<Cluster> {
+        match self.target()? {
+            Target::Cluster(bootstrap) => {
+                let bootstrap =
+                    Bootstrap::parse(&bootstrap).map_err(|error| usage(format!("'--bootstrap': {error}")))?;
+                Ok(Cluster::connect(bootstrap, self.client_config(output)?.client).await?)
+            }
+            Target::Dir(_) => Err(usage("this needs a server: say which with '-b HOST:PORT'")),
+        }
+    }
+
+    /// Runs `work` against what is meant: a cluster, or a broker inside this process on the directory.
+    ///
+    /// # Errors
+    /// Where no broker answers, the directory cannot be used, or `work` fails.
+    pub fn for_writing<F>(&self, output: &mut Output, work: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(Cluster, &mut Output) -> anyhow::Result<Exit>,
+    {
+        match self.target()? {
+            Target::Cluster(_) => block_on(0, async {
+                let cluster = self.cluster(output).await?;
+                work(cluster, output).await
+            }),
+            Target::Dir(_) => bail!("changing a directory needs a server on it: use -b HOST:PORT"),
+        }
     }
 
     fn target_with(&self, environment: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Target> {

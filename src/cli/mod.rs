@@ -8,8 +8,15 @@
 //! `man/` and `completions/` are made from this tree; `tests/it/manual.rs` fails when they are stale.
 
 pub mod args;
+pub mod bench;
+pub mod configs;
+pub mod directory;
 pub mod exit;
+pub mod log_dirs;
+pub mod offsets;
 pub mod output;
+pub mod partitions;
+pub mod queries;
 pub mod topics;
 
 use std::ffi::OsString;
@@ -52,12 +59,20 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Topics(topics::Args),
+    Configs(configs::Args),
+    Offsets(offsets::Args),
+    LogDirs(log_dirs::Args),
+    Bench(bench::Args),
 }
 
 impl Command {
     fn run(self, output: &mut Output) -> anyhow::Result<Exit> {
         match self {
             Self::Topics(args) => topics::run(args, output),
+            Self::Configs(args) => configs::run(args, output),
+            Self::Offsets(args) => offsets::run(args, output),
+            Self::LogDirs(args) => log_dirs::run(&args, output),
+            Self::Bench(args) => bench::run(&args, output),
         }
     }
 }

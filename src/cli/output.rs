@@ -190,9 +190,8 @@ impl Table {
         inner.set_header(headings.iter().map(|h| h.trim_start_matches('>')));
         for (index, heading) in headings.iter().enumerate() {
             if let Some(column) = inner.column_mut(index) {
-                let right = heading.starts_with('>') && index + 1 < headings.len();
                 column.set_padding((0, 2));
-                if right {
+                if heading.starts_with('>') {
                     column.set_cell_alignment(comfy_table::CellAlignment::Right);
                 }
             }
