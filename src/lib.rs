@@ -16,6 +16,7 @@ pub mod config;
 pub mod metadata;
 pub mod protocol;
 pub mod record;
+pub mod storage;
 pub mod types;
 
 pub mod net;

@@ -11,4 +11,5 @@ mod manual;
 mod oracle;
 mod random;
 mod random_message;
+mod storage;
 mod tidy;

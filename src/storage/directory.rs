@@ -1,0 +1,417 @@
+//! One log directory: its lock, whose it is, its checkpoints, its clean mark, and whether it still works.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use super::checkpoint::{
+    CLEAN_SHUTDOWN_FILE, CheckpointError, HIGH_WATERMARK_FILE, LOCK_FILE, LOG_START_OFFSET_FILE,
+    META_PROPERTIES_FILE, MetaProperties, PARTITION_METADATA_FILE, RECOVERY_POINT_FILE, parse_clean_shutdown,
+    parse_offsets, parse_partition_metadata, render_clean_shutdown, render_offsets,
+};
+use super::disk::{Disk, DiskLock, DiskSpace, LockError, read_small, replace_file};
+use super::error::StorageError;
+use super::guard::{GuardedDisk, Health};
+use super::log::{Log, LogHome, folder_name_for_stray};
+use super::options::LogOptions;
+use super::recovery::{OpenHints, Recovered};
+use crate::types::{Offset, TopicPartition, Uuid};
+
+/// The quorum's own log: opened by the controller, not among the partitions.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+
+/// Why a log directory cannot be used.
+#[derive(Debug, Error)]
+pub enum DirectoryError {
+    /// Another broker runs on it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// `meta.properties` is none.
+    #[error("{}: {source}", path.display())]
+    Properties {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CheckpointError,
+    },
+    /// It belongs to another cluster, node or directory than it should.
+    #[error("{}: {what} is {found}, not {expected}", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// `cluster.id`, `node.id` or `directory.id`.
+        what: &'static str,
+        /// In its `meta.properties`.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// The offsets of one log that checkpoints hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPoint {
+    /// Whose log.
+    pub partition: TopicPartition,
+    /// In which log directory.
+    pub directory: PathBuf,
+    /// Flushed so far.
+    pub recovery_point: Offset,
+    /// The high watermark.
+    pub high_watermark: Offset,
+    /// The log start offset, where the first segment's name does not say it.
+    pub log_start_offset: Option<Offset>,
+}
+
+impl Log {
+    /// What the checkpoints should say of this log.
+    #[must_use]
+    pub fn point(&self) -> LogPoint {
+        let start = self.log_start_offset();
+        LogPoint {
+            partition: self.partition().clone(),
+            directory: self.directory(),
+            recovery_point: self.flushed_offset(),
+            high_watermark: self.high_watermark(),
+            log_start_offset: (start > self.first_segment_base_offset()).then_some(start),
+        }
+    }
+}
+
+/// One of the three checkpoints that a broker writes from its logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// Where recovery begins after a crash.
+    RecoveryPoint,
+    /// The high watermarks.
+    HighWatermark,
+    /// Log start offsets.
+    LogStartOffset,
+}
+
+impl Checkpoint {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::RecoveryPoint, Self::HighWatermark, Self::LogStartOffset];
+
+    /// Its file.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::RecoveryPoint => RECOVERY_POINT_FILE,
+            Self::HighWatermark => HIGH_WATERMARK_FILE,
+            Self::LogStartOffset => LOG_START_OFFSET_FILE,
+        }
+    }
+
+    fn offset(self, point: &LogPoint) -> Option<Offset> {
+        match self {
+            Self::RecoveryPoint => Some(point.recovery_point),
+            Self::HighWatermark => Some(point.high_watermark),
+            Self::LogStartOffset => point.log_start_offset,
+        }
+    }
+}
+
+/// See the module. Its lock is held until it is dropped.
+pub struct LogDirectory {
+    path: PathBuf,
+    home: LogHome,
+    health: Arc<Health>,
+    meta: Mutex<Option<MetaProperties>>,
+    clean_broker_epoch: Option<i64>,
+    recovery_points: BTreeMap<TopicPartition, Offset>,
+    high_watermarks: BTreeMap<TopicPartition, Offset>,
+    log_start_offsets: BTreeMap<TopicPartition, Offset>,
+    /// Logs that were found and are neither opened nor put away: while there is one, the directory is not
+    /// marked clean.
+    unopened: AtomicUsize,
+    partitions: AtomicUsize,
+    _lock: Box<dyn DiskLock>,
+}
+
+impl fmt::Debug for LogDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogDirectory({})", self.path.display())
+    }
+}
+
+impl LogDirectory {
+    /// Locks the directory, making it where it is missing, and reads what it says of itself. Its clean mark is
+    /// taken away: from here on only a clean stop makes it clean.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Arc<Self>, DirectoryError> {
+        let guarded = GuardedDisk::new(Arc::clone(disk), path);
+        let health = Arc::clone(guarded.health());
+        let disk: Arc<dyn Disk> = guarded;
+        disk.create_folder(path).map_err(StorageError::io("create", path))?;
+        let lock = disk.lock(&path.join(LOCK_FILE))?;
+        let meta = read_meta(&*disk, path)?;
+        let mark = path.join(CLEAN_SHUTDOWN_FILE);
+        let clean = read_small(&*disk, &mark).map_err(StorageError::io("read", &mark))?;
+        if clean.is_some() {
+            disk.remove_file(&mark).map_err(StorageError::io("remove", &mark))?;
+        }
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            recovery_points: read_checkpoint(&*disk, path, RECOVERY_POINT_FILE)?,
+            high_watermarks: read_checkpoint(&*disk, path, HIGH_WATERMARK_FILE)?,
+            log_start_offsets: read_checkpoint(&*disk, path, LOG_START_OFFSET_FILE)?,
+            home: LogHome::new(disk),
+            health,
+            meta: Mutex::new(meta),
+            clean_broker_epoch: clean.map(|bytes| parse_clean_shutdown(&bytes)),
+            unopened: AtomicUsize::new(0),
+            partitions: AtomicUsize::new(0),
+            _lock: lock,
+        }))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its disk, guarded, and its deletions.
+    #[must_use]
+    pub fn home(&self) -> &LogHome {
+        &self.home
+    }
+
+    /// Whether it still works.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Its `meta.properties`; `None` while it is new.
+    #[must_use]
+    pub fn meta(&self) -> Option<MetaProperties> {
+        self.meta.lock().clone()
+    }
+
+    /// Its id, once it has one.
+    #[must_use]
+    pub fn id(&self) -> Option<Uuid> {
+        self.meta.lock().as_ref().and_then(|meta| meta.directory_id)
+    }
+
+    /// Writes `meta.properties`.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn write_meta(&self, meta: MetaProperties) -> Result<(), StorageError> {
+        let path = self.path.join(META_PROPERTIES_FILE);
+        let written = replace_file(&*self.home.disk, &path, &meta.render());
+        written.map_err(StorageError::io("replace", &path))?;
+        *self.meta.lock() = Some(meta);
+        Ok(())
+    }
+
+    /// The broker epoch of the run that left the directory clean; `None` after any other stop.
+    #[must_use]
+    pub fn clean_broker_epoch(&self) -> Option<i64> {
+        self.clean_broker_epoch
+    }
+
+    /// How much room there is.
+    ///
+    /// # Errors
+    /// The directory is offline.
+    pub fn space(&self) -> Result<DiskSpace, StorageError> {
+        self.home.disk.space(&self.path).map_err(StorageError::io("statvfs", &self.path))
+    }
+
+    /// How many partitions it holds.
+    #[must_use]
+    pub fn partition_count(&self) -> usize {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
+    /// What the checkpoints say of a partition.
+    #[must_use]
+    pub fn hints(&self, partition: &TopicPartition) -> OpenHints {
+        OpenHints {
+            clean: self.clean_broker_epoch.is_some(),
+            recovery_point: self.recovery_points.get(partition).copied().unwrap_or_default(),
+            log_start_offset: self.log_start_offsets.get(partition).copied(),
+            high_watermark: self.high_watermarks.get(partition).copied(),
+        }
+    }
+
+    /// The logs in it, not yet opened. Folders on their way out are queued for removal; the metadata log,
+    /// strays and future replicas are left alone.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn plan(self: &Arc<Self>, now_ms: i64) -> Result<Vec<PlannedLog>, StorageError> {
+        let entries = self.home.disk.list(&self.path).map_err(StorageError::io("list", &self.path))?;
+        let mut planned = Vec::with_capacity(entries.len());
+        for entry in entries.into_iter().filter(|entry| entry.is_folder) {
+            let folder = self.path.join(&entry.name);
+            match TopicPartition::from_dir_name(&entry.name) {
+                Some(partition) if partition.topic.as_str() == METADATA_TOPIC => {}
+                Some(partition) => {
+                    planned.push(PlannedLog { directory: Arc::clone(self), folder, partition });
+                }
+                None if entry.name.ends_with("-delete") => self.home.deletions.add_folder(folder, now_ms),
+                None => tracing::warn!(folder = %folder.display(), "not a partition's folder; left alone"),
+            }
+        }
+        self.unopened.store(planned.len(), Ordering::Relaxed);
+        self.partitions.store(planned.len(), Ordering::Relaxed);
+        Ok(planned)
+    }
+
+    /// Makes a new log in this directory.
+    ///
+    /// # Errors
+    /// As [`Log::create`].
+    pub fn create_log(
+        &self,
+        partition: TopicPartition,
+        topic_id: Option<Uuid>,
+        options: LogOptions,
+        now_ms: i64,
+    ) -> Result<Log, StorageError> {
+        let folder = self.path.join(partition.to_string());
+        let log = Log::create(&self.home, &folder, partition, topic_id, options, now_ms)?;
+        self.partitions.fetch_add(1, Ordering::Relaxed);
+        Ok(log)
+    }
+
+    /// Takes a log out of the way; its folder is removed after `file.delete.delay.ms`.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn delete_log(&self, log: &mut Log, unique: Uuid, now_ms: i64) -> Result<(), StorageError> {
+        let folder = log.rename_for_delete(unique)?;
+        let delay_ms = log.options().file_delete_delay_ms;
+        self.home.deletions.add_folder(folder, now_ms.saturating_add(delay_ms));
+        self.partitions.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Replaces one checkpoint with what `points` say; those of other directories are passed over.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn write_checkpoint(&self, kind: Checkpoint, points: &[LogPoint]) -> Result<(), StorageError> {
+        let offsets: BTreeMap<&TopicPartition, Offset> = points
+            .iter()
+            .filter(|point| point.directory == self.path)
+            .filter_map(|point| Some((&point.partition, kind.offset(point)?)))
+            .collect();
+        let path = self.path.join(kind.file_name());
+        let bytes = render_offsets(offsets.into_iter());
+        replace_file(&*self.home.disk, &path, &bytes).map_err(StorageError::io("replace", &path))
+    }
+
+    /// Marks the directory clean, once its logs are closed and its checkpoints written. `false` where it may
+    /// not be: a log that was found was never opened (KAFKA-15375), or a write has failed.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn mark_clean(&self, broker_epoch: i64) -> Result<bool, StorageError> {
+        if self.health.failure().is_some() || self.unopened.load(Ordering::Relaxed) > 0 {
+            return Ok(false);
+        }
+        let path = self.path.join(CLEAN_SHUTDOWN_FILE);
+        let bytes = render_clean_shutdown(broker_epoch);
+        replace_file(&*self.home.disk, &path, &bytes).map_err(StorageError::io("replace", &path))?;
+        Ok(true)
+    }
+}
+
+/// A log that was found and is not open yet. Independent of all others: they may be opened on several threads.
+#[derive(Debug)]
+pub struct PlannedLog {
+    directory: Arc<LogDirectory>,
+    folder: PathBuf,
+    partition: TopicPartition,
+}
+
+impl PlannedLog {
+    /// Whose log.
+    #[must_use]
+    pub fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// In which directory.
+    #[must_use]
+    pub fn directory(&self) -> &Arc<LogDirectory> {
+        &self.directory
+    }
+
+    /// The topic id that its `partition.metadata` gives, to tell a stray from a topic of the same name.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn topic_id(&self) -> Result<Option<Uuid>, StorageError> {
+        let path = self.folder.join(PARTITION_METADATA_FILE);
+        let bytes = read_small(&*self.directory.home.disk, &path).map_err(StorageError::io("read", &path))?;
+        Ok(bytes.and_then(|bytes| parse_partition_metadata(&bytes).ok()))
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open(self, options: LogOptions, now_ms: i64) -> Result<(Log, Recovered), StorageError> {
+        let hints = self.directory.hints(&self.partition);
+        let opened = Log::open(&self.directory.home, &self.folder, self.partition, options, hints, now_ms)?;
+        self.directory.unopened.fetch_sub(1, Ordering::Relaxed);
+        Ok(opened)
+    }
+
+    /// Renames its folder to `…-stray`: no topic of this id has that partition here.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn put_away_as_stray(self, unique: Uuid) -> Result<PathBuf, StorageError> {
+        let target = self.directory.path.join(folder_name_for_stray(&self.partition, unique));
+        let renamed = self.directory.home.disk.rename(&self.folder, &target);
+        renamed.map_err(StorageError::io("rename", &self.folder))?;
+        self.directory.unopened.fetch_sub(1, Ordering::Relaxed);
+        self.directory.partitions.fetch_sub(1, Ordering::Relaxed);
+        Ok(target)
+    }
+}
+
+fn read_meta(disk: &dyn Disk, directory: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
+    let path = directory.join(META_PROPERTIES_FILE);
+    match read_small(disk, &path).map_err(StorageError::io("read", &path))? {
+        None => Ok(None),
+        Some(bytes) => match MetaProperties::parse(&bytes) {
+            Ok(meta) => Ok(Some(meta)),
+            Err(source) => Err(DirectoryError::Properties { path, source }),
+        },
+    }
+}
+
+/// A checkpoint that is no checkpoint is taken as missing: recovery then begins earlier.
+fn read_checkpoint(
+    disk: &dyn Disk,
+    directory: &Path,
+    name: &str,
+) -> Result<BTreeMap<TopicPartition, Offset>, StorageError> {
+    let path = directory.join(name);
+    let Some(bytes) = read_small(disk, &path).map_err(StorageError::io("read", &path))? else {
+        return Ok(BTreeMap::new());
+    };
+    Ok(parse_offsets(&bytes).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "checkpoint is taken as missing");
+        BTreeMap::new()
+    }))
+}

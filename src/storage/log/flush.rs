@@ -1,0 +1,118 @@
+//! Making batches survive a power cut, as a group: one sync serves every batch that waited for it.
+//!
+//! Under the lock the owner takes a [`FlushTicket`] of what is not flushed; without the lock it calls
+//! [`FlushTicket::sync`]; under the lock again, [`Log::mark_flushed`]. Batches appended meanwhile are the next
+//! ticket's. Of the active segment only the `.log` is synced: its indexes are made again after a crash.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Log;
+use crate::storage::disk::{Access, Disk, DiskFile};
+use crate::storage::error::StorageError;
+use crate::storage::place::Suffix;
+use crate::types::Offset;
+
+/// What a flush has to sync. Holds open files, no lock.
+#[derive(Debug)]
+pub struct FlushTicket {
+    up_to: Offset,
+    generation: u64,
+    files: Vec<Arc<dyn DiskFile>>,
+    snapshots: Vec<Offset>,
+    names_made: u64,
+    /// Synced too where files were made in it.
+    names: Option<Arc<dyn Disk>>,
+    folder: PathBuf,
+}
+
+impl FlushTicket {
+    /// Everything below this offset is flushed once [`FlushTicket::sync`] has returned.
+    #[must_use]
+    pub fn up_to(&self) -> Offset {
+        self.up_to
+    }
+
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// The directory is offline then; a sync that failed is never tried again.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        for file in &self.files {
+            file.sync().map_err(StorageError::io("sync a file of", &self.folder))?;
+        }
+        match &self.names {
+            Some(disk) => disk.sync_dir(&self.folder).map_err(StorageError::io("sync", &self.folder)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Log {
+    /// What is to be synced so that all that is in the log now survives; `None` where it does already.
+    ///
+    /// # Errors
+    /// A file cannot be opened.
+    pub fn flush_ticket(&mut self) -> Result<Option<FlushTicket>, StorageError> {
+        let is_flushed = self.flushed_offset >= self.log_end_offset;
+        let has_new_names = self.names_made > self.names_synced;
+        if is_flushed && !has_new_names && self.unsynced_snapshots.is_empty() {
+            return Ok(None);
+        }
+        let mut files = Vec::with_capacity(1);
+        if !is_flushed {
+            for segment in &self.segments[self.segment_slot(self.flushed_offset)..] {
+                segment.files_to_sync(&self.place, &mut files)?;
+            }
+        }
+        for offset in &self.unsynced_snapshots {
+            let path = self.place.file(*offset, Suffix::Snapshot);
+            // Truncation and retention may have removed it again.
+            if self.producers.snapshots().contains(offset) {
+                files.push(
+                    self.place.disk.open(&path, Access::Read).map_err(StorageError::io("open", &path))?,
+                );
+            }
+        }
+        Ok(Some(FlushTicket {
+            up_to: self.log_end_offset,
+            generation: self.generation,
+            files,
+            snapshots: self.unsynced_snapshots.clone(),
+            names_made: self.names_made,
+            names: has_new_names.then(|| Arc::clone(&self.place.disk)),
+            folder: self.place.folder.clone(),
+        }))
+    }
+
+    /// Takes over that `ticket` was synced. One from before a truncation proves nothing and is ignored.
+    pub fn mark_flushed(&mut self, ticket: &FlushTicket) {
+        if ticket.generation != self.generation {
+            return;
+        }
+        self.names_synced = self.names_synced.max(ticket.names_made);
+        self.unsynced_snapshots.retain(|offset| !ticket.snapshots.contains(offset));
+        self.flushed_offset = self.flushed_offset.max(ticket.up_to);
+        if self.flushed_offset >= self.log_end_offset {
+            self.unflushed_since_ms = None;
+        }
+    }
+
+    /// Whether `flush.ms` asks for a flush now.
+    #[must_use]
+    pub fn is_flush_due(&self, now_ms: i64) -> bool {
+        self.unflushed_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= self.options.flush_ms)
+    }
+
+    /// Flushes while the owner waits: for shutdown and the quorum's log.
+    ///
+    /// # Errors
+    /// The disk failed; the directory is offline.
+    pub fn flush(&mut self) -> Result<(), StorageError> {
+        if let Some(ticket) = self.flush_ticket()? {
+            ticket.sync()?;
+            self.mark_flushed(&ticket);
+        }
+        Ok(())
+    }
+}

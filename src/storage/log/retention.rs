@@ -1,0 +1,131 @@
+//! Cutting a log at its start: by age, by size, and by the log start offset.
+//!
+//! Only whole segments are deleted, only below the high watermark, oldest first. If even the active one is due,
+//! a new one is begun before. Files are renamed to `.deleted` and removed after `file.delete.delay.ms`.
+
+use std::ops::Range;
+
+use super::Log;
+use crate::storage::error::{ReadError, StorageError};
+use crate::storage::segment::Segment;
+use crate::types::Offset;
+
+/// What retention has deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deleted {
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of batches in them.
+    pub bytes: u64,
+}
+
+impl Log {
+    /// Deletes the segments that retention does not keep at `now_ms`.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn apply_retention(&mut self, now_ms: i64) -> Result<Deleted, StorageError> {
+        let mut due = self.count_below_log_start();
+        if self.options.delete_old_segments {
+            due = due.max(self.count_too_old(now_ms)?).max(self.count_over_size());
+        }
+        self.delete_first(due, now_ms)
+    }
+
+    /// DeleteRecords: nothing before `offset` can be read any more. The segments go with the next retention.
+    ///
+    /// # Errors
+    /// `OutOfRange` behind the high watermark.
+    pub fn delete_records_before(&mut self, offset: Offset) -> Result<Offset, ReadError> {
+        if offset > self.high_watermark {
+            let (start, end) = (self.log_start_offset, self.high_watermark);
+            return Err(ReadError::OutOfRange { requested: offset, start, end });
+        }
+        self.advance_log_start(offset)?;
+        Ok(self.log_start_offset)
+    }
+
+    pub(super) fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
+        if offset <= self.log_start_offset {
+            return Ok(());
+        }
+        self.log_start_offset = offset;
+        self.local_log_start_offset = offset;
+        self.high_watermark = self.high_watermark.max(offset);
+        self.producers.log_start_advanced(offset);
+        if self.epochs.truncate_from_start(offset) {
+            self.epochs.store(&self.place)?;
+        }
+        Ok(())
+    }
+
+    /// The segments from the first on that `is_due`, as far as they lie below the high watermark and hold
+    /// anything at all.
+    fn count_while(&self, mut is_due: impl FnMut(&Segment, Option<&Segment>) -> bool) -> usize {
+        let mut slots = 0..self.segments.len();
+        let count = slots.position(|slot| {
+            let (segment, next) = (&self.segments[slot], self.segments.get(slot + 1));
+            let end = next.map_or(self.log_end_offset, |next| next.base);
+            let is_last_and_empty = next.is_none() && segment.size == 0;
+            is_last_and_empty || self.high_watermark < end || !is_due(segment, next)
+        });
+        count.unwrap_or(self.segments.len())
+    }
+
+    fn count_below_log_start(&self) -> usize {
+        self.count_while(|_, next| next.is_some_and(|next| next.base <= self.log_start_offset))
+    }
+
+    fn count_too_old(&self, now_ms: i64) -> Result<usize, StorageError> {
+        if self.options.retention_ms < 0 {
+            return Ok(0);
+        }
+        let mut failure = None;
+        let count = self.count_while(|segment, _| match segment.largest_or_modified_ms(&self.place) {
+            Ok(youngest) => now_ms.saturating_sub(youngest) > self.options.retention_ms,
+            Err(error) => {
+                failure = Some(error);
+                false
+            }
+        });
+        failure.map_or(Ok(count), Err)
+    }
+
+    fn count_over_size(&self) -> usize {
+        let Ok(retention_bytes) = u64::try_from(self.options.retention_bytes) else { return 0 };
+        let Some(mut surplus) = self.size_bytes().checked_sub(retention_bytes) else { return 0 };
+        self.count_while(|segment, _| match surplus.checked_sub(segment.size) {
+            Some(rest) => {
+                surplus = rest;
+                true
+            }
+            None => false,
+        })
+    }
+
+    fn delete_first(&mut self, count: usize, now_ms: i64) -> Result<Deleted, StorageError> {
+        if count == 0 {
+            return Ok(Deleted::default());
+        }
+        if count == self.segments.len() {
+            self.roll_at(self.log_end_offset, now_ms)?;
+        }
+        // First nobody may ask for the offsets any more, then the files go.
+        self.advance_log_start(self.segments[count].base)?;
+        let bytes = self.segments[..count].iter().map(|segment| segment.size).sum();
+        self.remove_segments(0..count, now_ms)?;
+        tracing::debug!(partition = %self.partition, count, bytes, start = %self.log_start_offset, "segments deleted");
+        Ok(Deleted { segments: count, bytes })
+    }
+
+    /// Takes segments out of the log, and their files under `.deleted` names.
+    pub(super) fn remove_segments(&mut self, slots: Range<usize>, now_ms: i64) -> Result<(), StorageError> {
+        let removed: Vec<Segment> = self.segments.drain(slots).collect();
+        let due_ms = now_ms.saturating_add(self.options.file_delete_delay_ms);
+        for segment in removed {
+            self.producers.release_snapshot(segment.base);
+            self.deletions.add_segment(&self.place, segment.base, due_ms)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Making a segment's indexes again: from headers where an index is missing or is none, and after an unclean
+//! stop from batches that are checked one by one.
+
+use std::cell::{Cell, OnceCell};
+
+use super::Segment;
+use crate::record::{BatchRef, NO_TIMESTAMP};
+use crate::storage::disk::Access;
+use crate::storage::error::StorageError;
+use crate::storage::offset_index::OffsetIndex;
+use crate::storage::place::{Place, Suffix};
+use crate::storage::scan::{ScanError, Scanned, Scanner, WALK_WINDOW};
+use crate::storage::time_index::{TimeEntry, TimeIndex};
+use crate::storage::transaction_index::{AbortedTransaction, TransactionIndex};
+use crate::types::Offset;
+
+/// What [`Segment::recover`] found.
+#[derive(Debug)]
+pub(in crate::storage) struct RecoveredSegment {
+    pub(in crate::storage) next_offset: Offset,
+    pub(in crate::storage) bytes_cut: u64,
+    pub(in crate::storage) fault: Option<String>,
+}
+
+/// Makes indexes from batches that are in the log, with entries where an append would have put them.
+struct IndexMarks {
+    largest: TimeEntry,
+    last_entry_position: u64,
+}
+
+impl IndexMarks {
+    fn new(base: Offset) -> Self {
+        Self { largest: TimeEntry { timestamp_ms: NO_TIMESTAMP, offset: base }, last_entry_position: 0 }
+    }
+
+    fn add(
+        &mut self,
+        place: &Place,
+        scanned: &Scanned,
+        offsets: &mut OffsetIndex,
+        times: &mut TimeIndex,
+    ) -> Result<(), StorageError> {
+        if scanned.max_timestamp_ms > self.largest.timestamp_ms {
+            self.largest = TimeEntry { timestamp_ms: scanned.max_timestamp_ms, offset: scanned.last_offset };
+        }
+        if scanned.position - self.last_entry_position > place.index_interval_bytes {
+            offsets
+                .push(scanned.last_offset, scanned.position, 0)
+                .and_then(|()| times.push_if_younger(self.largest, 0))
+                .map_err(StorageError::io("write index in", &place.folder))?;
+            self.last_entry_position = scanned.position;
+        }
+        Ok(())
+    }
+
+    fn close(&self, place: &Place, times: &mut TimeIndex) -> Result<(), StorageError> {
+        times.push_if_younger(self.largest, 0).map_err(StorageError::io("write index in", &place.folder))
+    }
+}
+
+impl Segment {
+    /// Makes whichever of the two indexes is not loaded again from the headers in the log.
+    pub(super) fn rebuild_indexes(&self, place: &Place) -> Result<(), StorageError> {
+        tracing::info!(folder = %place.folder.display(), base = %self.base, "index is made again from the log");
+        let (mut offsets, mut times) = self.empty_indexes(place)?;
+        let file = self.log_file(place)?;
+        let path = place.file(self.base, Suffix::Log);
+        let mut window = vec![0; WALK_WINDOW];
+        let mut scanner = Scanner::new(&**file, 0, self.size, &mut window);
+        let mut marks = IndexMarks::new(self.base);
+        while let Some(scanned) = scanner.next().map_err(|error| error.at(&path))? {
+            marks.add(place, &scanned, &mut offsets, &mut times)?;
+        }
+        marks.close(place, &mut times)?;
+        if self.sealed {
+            offsets.seal().and_then(|()| times.seal()).map_err(StorageError::io("write", &path))?;
+        }
+        // One of them may be in use already; it is as good.
+        drop(self.offset_index.set(offsets));
+        drop(self.time_index.set(times));
+        Ok(())
+    }
+
+    fn empty_indexes(&self, place: &Place) -> Result<(OffsetIndex, TimeIndex), StorageError> {
+        let open = |suffix| {
+            let path = place.file(self.base, suffix);
+            place.disk.open(&path, Access::Replace).map_err(StorageError::io("create", &path))
+        };
+        let path = place.file(self.base, Suffix::OffsetIndex);
+        let offsets = OffsetIndex::empty(self.base, open(Suffix::OffsetIndex)?);
+        let times = TimeIndex::empty(self.base, open(Suffix::TimeIndex)?);
+        Ok((
+            offsets.map_err(StorageError::io("create", &path))?,
+            times.map_err(StorageError::io("create", &path))?,
+        ))
+    }
+
+    /// Checks every batch from the first on, makes the indexes again, and cuts the file behind the last batch
+    /// that is whole. `accept` sees each good batch and may refuse it with a reason.
+    pub(in crate::storage) fn recover(
+        &mut self,
+        place: &Place,
+        mut accept: impl FnMut(&BatchRef<'_>) -> Option<AbortedTransaction>,
+    ) -> Result<RecoveredSegment, StorageError> {
+        let path = place.file(self.base, Suffix::Log);
+        let transactions_path = place.file(self.base, Suffix::TransactionIndex);
+        self.unseal();
+        place.disk.remove_file(&transactions_path).map_err(StorageError::io("remove", &transactions_path))?;
+        let mut aborted = TransactionIndex::default();
+        let (mut offsets, mut times) = self.empty_indexes(place)?;
+        let mut marks = IndexMarks::new(self.base);
+        let mut expected = self.base;
+        let mut whole = 0;
+        let mut fault = None;
+        {
+            let file = self.log_file(place)?;
+            let mut window = vec![0; WALK_WINDOW];
+            let mut spill = Vec::new();
+            let mut scanner = Scanner::new(&**file, 0, self.size, &mut window);
+            loop {
+                let scanned = match scanner.next() {
+                    Ok(Some(scanned)) => scanned,
+                    Ok(None) => break,
+                    Err(ScanError::Io(error)) => return Err(StorageError::io("read", &path)(error)),
+                    Err(ScanError::Broken { why, .. }) => {
+                        fault = Some(why);
+                        break;
+                    }
+                };
+                if scanned.base_offset < expected || !self.can_hold(scanned.last_offset) {
+                    fault = Some(format!("offset {} where {expected} is the smallest", scanned.base_offset));
+                    break;
+                }
+                if let Some(header) = scanned.header {
+                    let bytes =
+                        scanner.bytes(&scanned, &mut spill).map_err(StorageError::io("read", &path))?;
+                    let batch = BatchRef { header, bytes };
+                    if let Err(error) = batch.check_crc() {
+                        fault = Some(error.to_string());
+                        break;
+                    }
+                    if let Some(transaction) = accept(&batch) {
+                        let pushed = aborted.push(place, self.base, transaction);
+                        pushed.map_err(StorageError::io("write", &transactions_path))?;
+                    }
+                }
+                marks.add(place, &scanned, &mut offsets, &mut times)?;
+                expected = scanned.last_offset.next();
+                whole = scanned.end();
+            }
+        }
+        marks.close(place, &mut times)?;
+        let cut = self.size - whole;
+        if cut > 0 {
+            self.log_file(place)?.set_len(whole).map_err(StorageError::io("truncate", &path))?;
+        }
+        self.size = whole;
+        self.largest = Cell::new(Some(marks.largest));
+        self.first_timestamp_ms = Cell::new(None);
+        (self.offset_index, self.time_index) = (OnceCell::from(offsets), OnceCell::from(times));
+        self.transactions = OnceCell::from(aborted);
+        Ok(RecoveredSegment { next_offset: expected, bytes_cut: cut, fault })
+    }
+}
