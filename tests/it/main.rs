@@ -8,6 +8,7 @@ mod connections;
 mod golden;
 mod hostile_messages;
 mod manual;
+mod message_tables;
 mod oracle;
 mod random;
 mod random_message;
