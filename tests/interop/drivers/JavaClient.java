@@ -21,6 +21,8 @@ import org.apache.kafka.common.serialization.*;
 public class JavaClient {
     static final ObjectMapper JSON = new ObjectMapper();
     static String bootstrap;
+    /// What one request changed another may show a moment later: Kafka's brokers follow the controller.
+    static final long SETTLE_MS = 300;
 
     public static void main(String[] args) throws Exception {
         bootstrap = args[0];
@@ -91,10 +93,12 @@ public class JavaClient {
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             admin.createTopics(List.of(new NewTopic(topic, 2, (short) 1).configs(Map.of("retention.ms", "12345")))).all().get();
             admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(3))).all().get();
+            Thread.sleep(SETTLE_MS);
             var resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
             String retention = admin.describeConfigs(List.of(resource)).all().get().get(resource).get("retention.ms").value();
             int partitions = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size();
             admin.deleteTopics(List.of(topic)).all().get();
+            Thread.sleep(SETTLE_MS);
             boolean left = admin.listTopics().names().get().contains(topic);
             return Map.of("partitions", partitions, "retention.ms", retention, "left", left);
         }

@@ -11,6 +11,9 @@ const [, , name, bootstrap] = process.argv
 const require = createRequire(pathToFileURL(`${process.env.NODE_HOME}/package.json`))
 const brokers = [bootstrap]
 
+/// What one request changed another may show a moment later: Kafka's brokers follow the controller.
+const settle = () => new Promise(resolve => setTimeout(resolve, 300))
+
 const encode = data => (data === null || data === undefined ? null : Buffer.from(data).toString('base64'))
 const decode = text => (text === null ? null : Buffer.from(text, 'base64'))
 
@@ -71,9 +74,11 @@ class KafkaJs {
         topics: [{ topic, numPartitions: 2, configEntries: [{ name: 'retention.ms', value: '12345' }] }]
       })
       await admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] })
+      await settle()
       const configs = await admin.describeConfigs({ resources: [{ type: 2, name: topic, configNames: ['retention.ms'] }] })
       const metadata = await admin.fetchTopicMetadata({ topics: [topic] })
       await admin.deleteTopics({ topics: [topic] })
+      await settle()
       const left = (await admin.listTopics()).includes(topic)
       return {
         partitions: metadata.topics[0].partitions.length,
@@ -153,9 +158,11 @@ class Platformatic {
     try {
       await admin.createTopics({ topics: [topic], partitions: 2, replicas: 1, configs: [{ name: 'retention.ms', value: '12345' }] })
       await admin.createPartitions({ topics: [{ name: topic, count: 3, assignments: null }] })
+      await settle()
       const configs = await admin.describeConfigs({ resources: [{ resourceType: 2, resourceName: topic, configurationKeys: ['retention.ms'] }] })
       const metadata = await admin.metadata({ topics: [topic], forceUpdate: true })
       await admin.deleteTopics({ topics: [topic] })
+      await settle()
       const left = (await admin.listTopics()).includes(topic)
       return {
         partitions: Object.keys(metadata.topics.get(topic).partitions).length,

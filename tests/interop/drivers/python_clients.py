@@ -7,6 +7,11 @@ import asyncio
 import base64
 import json
 import sys
+import time
+
+
+# What one request changed another may show a moment later: Kafka's brokers follow the controller.
+SETTLE_SECONDS = 0.3
 
 
 def encode(data):
@@ -92,11 +97,13 @@ class Confluent:
             future.result(20)
         for future in admin.create_partitions([NewPartitions(topic, 3)]).values():
             future.result(20)
+        time.sleep(SETTLE_SECONDS)
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         configs = next(iter(admin.describe_configs([resource]).values())).result(20)
         partitions = len(admin.list_topics(topic, 20).topics[topic].partitions)
         for future in admin.delete_topics([topic]).values():
             future.result(20)
+        time.sleep(SETTLE_SECONDS)
         left = topic in admin.list_topics(timeout=20).topics
         return {"partitions": partitions, "retention.ms": configs["retention.ms"].value, "left": left}
 
@@ -141,12 +148,14 @@ class KafkaPython:
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
         admin.create_topics([NewTopic(topic, 2, 1, topic_configs={"retention.ms": "12345"})])
         admin.create_partitions({topic: NewPartitions(3)})
+        time.sleep(SETTLE_SECONDS)
         configs = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
         partitions = len(admin.describe_topics([topic])[0]["partitions"])
         admin.delete_topics([topic])
+        time.sleep(SETTLE_SECONDS)
         left = topic in admin.list_topics()
         admin.close()
-        retention = configs[ConfigResourceType.TOPIC.name.lower()][topic]["retention.ms"] if isinstance(configs, dict) else None
+        retention = configs[ConfigResourceType.TOPIC.name.lower()][topic]["retention.ms"]["value"]
         return {"partitions": partitions, "retention.ms": retention, "left": left}
 
 
@@ -207,10 +216,12 @@ class AioKafka:
         try:
             await admin.create_topics([NewTopic(topic, 2, 1, topic_configs={"retention.ms": "12345"})])
             await admin.create_partitions({topic: NewPartitions(3)})
+            await asyncio.sleep(SETTLE_SECONDS)
             answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
             configs = {config[0]: config[1] for answer in answers for resource in answer.resources for config in resource[4]}
             partitions = len((await admin.describe_topics([topic]))[0]["partitions"])
             await admin.delete_topics([topic])
+            await asyncio.sleep(SETTLE_SECONDS)
             left = topic in await admin.list_topics()
         finally:
             await admin.close()

@@ -97,6 +97,7 @@ func (f franz) admin(ctx context.Context, topic string) (map[string]any, error) 
 	} else if err := created.Error(); err != nil {
 		return nil, err
 	}
+	time.Sleep(settle)
 	configs, err := adm.DescribeTopicConfigs(ctx, topic)
 	if err != nil {
 		return nil, err
@@ -118,6 +119,7 @@ func (f franz) admin(ctx context.Context, topic string) (map[string]any, error) 
 	if _, err := adm.DeleteTopic(ctx, topic); err != nil {
 		return nil, err
 	}
+	time.Sleep(settle)
 	left, err := adm.ListTopics(ctx)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// What one request changed another may show a moment later: Kafka's brokers follow the controller.
+const settle = 300 * time.Millisecond
+
 type record struct {
 	Partition *int32        `json:"partition,omitempty"`
 	Offset    int64         `json:"offset"`

@@ -113,6 +113,7 @@ func (s saramaClient) admin(_ context.Context, topic string) (map[string]any, er
 	if err := admin.CreatePartitions(topic, 3, nil, false); err != nil {
 		return nil, err
 	}
+	time.Sleep(settle)
 	resource := sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms"}}
 	configs, err := admin.DescribeConfig(resource)
 	if err != nil {
@@ -125,6 +126,7 @@ func (s saramaClient) admin(_ context.Context, topic string) (map[string]any, er
 	if err := admin.DeleteTopic(topic); err != nil {
 		return nil, err
 	}
+	time.Sleep(settle)
 	left, err := admin.ListTopics()
 	if err != nil {
 		return nil, err
