@@ -2,8 +2,11 @@
 
 import base64
 import json
-import os
 import subprocess
+import time
+
+# What one request changed another may show a moment later: Kafka's brokers follow the controller.
+SETTLE_SECONDS = 0.3
 
 
 def decode(text):
@@ -103,13 +106,16 @@ class Klamm:
 
     def admin(self, topic):
         self.run("topics", "create", topic, "-p", 2, "--config", "retention.ms=12345", "-b", self.bootstrap)
+        time.sleep(SETTLE_SECONDS)
         self.run("topics", "alter", topic, "-p", 3, "-b", self.bootstrap)
+        time.sleep(SETTLE_SECONDS)
         described = json.loads(self.run("topics", "describe", topic, "-b", self.bootstrap, "--json").splitlines()[0])
         configs = [json.loads(line) for line in self.run("configs", "get", f"topic:{topic}", "retention.ms", "-b", self.bootstrap, "--json").splitlines()]
         self.run("topics", "delete", topic, "-b", self.bootstrap)
+        time.sleep(SETTLE_SECONDS)
         left = [json.loads(line) for line in self.run("topics", "list", "-b", self.bootstrap, "--json").splitlines()]
         return {"partitions": len(described["partitions"]), "retention.ms": configs[0]["value"],
-                "left": topic in [row.get("topic", row.get("name")) for row in left]}
+                "left": topic in [row["topic"] for row in left]}
 
 
 def part(found, name):
@@ -117,7 +123,3 @@ def part(found, name):
     if f"{name}_base64" in found:
         return found[f"{name}_base64"]
     return None if found[name] is None else base64.b64encode(found[name].encode()).decode()
-
-
-def klamm_binary():
-    return os.environ["KLAMM"]
