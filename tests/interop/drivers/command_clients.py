@@ -111,7 +111,7 @@ class Klamm:
         time.sleep(SETTLE_SECONDS)
         described = json.loads(self.run("topics", "describe", topic, "-b", self.bootstrap, "--json").splitlines()[0])
         configs = [json.loads(line) for line in self.run("configs", "get", f"topic:{topic}", "retention.ms", "-b", self.bootstrap, "--json").splitlines()]
-        self.run("topics", "delete", topic, "-b", self.bootstrap)
+        self.run("topics", "delete", topic, "--execute", "-b", self.bootstrap)
         time.sleep(SETTLE_SECONDS)
         left = [json.loads(line) for line in self.run("topics", "list", "-b", self.bootstrap, "--json").splitlines()]
         return {"partitions": len(described["partitions"]), "retention.ms": configs[0]["value"],

@@ -114,6 +114,8 @@ def topics(world, to, bootstrap):
     code, _, err = run_klamm("configs", "set", "topic:ours", "retention.ms=soon", *to)
     expect("a value that is none: exit code", code, 1)
     klamm_out("topics", "delete", "ours", *to)
+    expect_in("a delete that was only shown", "ours", [row["topic"] for row in lines_of(klamm_out("topics", "list", "--json", *to))])
+    klamm_out("topics", "delete", "ours", "--execute", *to)
     time.sleep(SETTLE_SECONDS)
     code, _, err = run_klamm("topics", "describe", "ours", *to)
     expect("describe after delete: exit code", code, 1)
