@@ -14,6 +14,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod metadata;
+pub mod observe;
 pub mod protocol;
 pub mod record;
 pub mod storage;

@@ -54,6 +54,10 @@ impl OffsetIndex {
         OffsetEntry { offset: self.base + i64::from(relative), position: position.into() }
     }
 
+    pub(super) fn entries(&self) -> u32 {
+        self.file.entries()
+    }
+
     pub(super) fn file(&self) -> &Arc<dyn DiskFile> {
         self.file.file()
     }

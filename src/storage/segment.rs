@@ -137,7 +137,8 @@ impl Segment {
         if self.offset_index.get().is_none() {
             let path = place.file(self.base, Suffix::OffsetIndex);
             let loaded = match place.disk.open(&path, self.access()) {
-                Ok(file) => OffsetIndex::load(self.base, file, self.sealed, self.size.max(1)),
+                Ok(file) => OffsetIndex::load(self.base, file, self.sealed, self.size)
+                    .map(|index| index.filter(|index| !self.lacks_entries(place, index.entries()))),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
             };
@@ -150,11 +151,18 @@ impl Segment {
         self.offset_index.get().ok_or_else(|| StorageError::corrupt(&path(), "no index could be made"))
     }
 
+    /// Whether an offset index without entries cannot be right for so many bytes.
+    fn lacks_entries(&self, place: &Place, entries: u32) -> bool {
+        entries == 0 && self.size > place.index_interval_bytes.saturating_mul(2)
+    }
+
     pub(super) fn time_index(&self, place: &Place) -> Result<&TimeIndex, StorageError> {
         if self.time_index.get().is_none() {
             let path = place.file(self.base, Suffix::TimeIndex);
             let loaded = match place.disk.open(&path, self.access()) {
-                Ok(file) => TimeIndex::load(self.base, file, self.sealed),
+                // A segment that was left has a closing entry.
+                Ok(file) => TimeIndex::load(self.base, file, self.sealed)
+                    .map(|index| index.filter(|index| self.size == 0 || index.entries() > 0)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
             };

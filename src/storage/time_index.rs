@@ -51,6 +51,10 @@ impl TimeIndex {
         Ok(TimeEntry { timestamp_ms, offset: self.base + i64::from(relative) })
     }
 
+    pub(super) fn entries(&self) -> u32 {
+        self.file.entries()
+    }
+
     pub(super) fn file(&self) -> &Arc<dyn DiskFile> {
         self.file.file()
     }

@@ -1,4 +1,8 @@
 //! Storage from outside: whole logs and log directories on a real file system.
 
 mod basics;
+mod directories;
+mod hostile;
+mod lifetime;
+mod producers;
 mod world;

@@ -136,6 +136,12 @@ pub fn append(log: &mut Log, bytes: &[u8]) -> Appended {
     append_at(log, bytes, NOW)
 }
 
+pub fn append_times(log: &mut Log, times: usize, bytes: &[u8]) {
+    for _ in 0..times {
+        append(log, bytes);
+    }
+}
+
 pub fn append_at(log: &mut Log, bytes: &[u8], now_ms: i64) -> Appended {
     let appended = log.append_as_leader(bytes, EPOCH, AppendOrigin::Client, now_ms).unwrap();
     log.advance_high_watermark(log.log_end_offset());
