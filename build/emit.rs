@@ -206,6 +206,9 @@ impl Emitter<'_> {
                 format!("d.structs_opt({flexible}, {nullable}, v, \"{name}\", {of}::read)")
             }
             Holds::StructArray(of) => format!("d.structs({flexible}, v, \"{name}\", {of}::read)"),
+            Holds::Struct(of) if is_nullable && field.tag.is_some() => {
+                format!("if d.present_in_tag() {{ Some({of}::read(d, v)) }} else {{ None }}")
+            }
             Holds::Struct(of) if is_nullable => {
                 format!("if d.present({nullable}, \"{name}\") {{ Some({of}::read(d, v)) }} else {{ None }}")
             }
@@ -303,6 +306,9 @@ impl Emitter<'_> {
                 format!("e.structs_opt({flexible}, {nullable}, v, {option}, \"{name}\", {of}::write);")
             }
             Holds::StructArray(of) => format!("e.structs({flexible}, v, &{place}, {of}::write);"),
+            Holds::Struct(_) if is_nullable && field.tag.is_some() => format!(
+                "e.present_in_tag({place}.is_some()); if let Some(inner) = &{place} {{ inner.write(e, v); }}"
+            ),
             Holds::Struct(_) if is_nullable => format!(
                 "e.present({place}.is_some(), {nullable}, \"{name}\"); if let Some(inner) = &{place} {{ inner.write(e, v); }}"
             ),

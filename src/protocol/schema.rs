@@ -211,6 +211,11 @@ impl Walk<'_> {
 
     fn field(&mut self, field: &Field) -> Value {
         let flexible = self.flexible && field.compact;
+        if let (Type::Struct(fields), Some(_), true) =
+            (field.holds, field.tag, field.may_be_null(self.version))
+        {
+            return if self.decoder.present_in_tag() { self.fields(fields) } else { Value::Null };
+        }
         self.value(field.holds, flexible, field.may_be_null(self.version), field.name)
     }
 

@@ -351,6 +351,11 @@ impl Decoder {
         !self.failed()
     }
 
+    /// The same inside a tagged field, where Kafka marks null with an unsigned zero.
+    pub fn present_in_tag(&mut self) -> bool {
+        self.unsigned_varint() != 0 && !self.failed()
+    }
+
     /// The number of elements of an array, each of at least `wire_size` bytes here and `memory_size` bytes in
     /// memory, paid for out of the allowance.
     pub(crate) fn count(

@@ -346,6 +346,11 @@ impl Encoder {
         self.int8(if present { 1 } else { -1 });
     }
 
+    /// The same inside a tagged field, where Kafka marks null with an unsigned zero.
+    pub fn present_in_tag(&mut self, present: bool) {
+        self.unsigned_varint(u32::from(present));
+    }
+
     /// An array of structs.
     pub fn structs<T>(&mut self, flexible: bool, version: i16, items: &[T], write: fn(&T, &mut Self, i16)) {
         self.length(flexible, false, Some(items.len()));
