@@ -22,6 +22,9 @@ _klamm() {
             klamm,configs)
                 cmd="klamm__subcmd__configs"
                 ;;
+            klamm,dump-segment)
+                cmd="klamm__subcmd__dump__subcmd__segment"
+                ;;
             klamm,log-dirs)
                 cmd="klamm__subcmd__log__subcmd__dirs"
                 ;;
@@ -77,7 +80,7 @@ _klamm() {
 
     case "${cmd}" in
         klamm)
-            opts="-h -V --help --version topics configs offsets log-dirs bench"
+            opts="-h -V --help --version dump-segment topics configs offsets log-dirs bench"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -500,6 +503,48 @@ _klamm() {
                     return 0
                     ;;
                 -X)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        klamm__subcmd__dump__subcmd__segment)
+            opts="-h --files --json --summary --from --to --deep-iteration --print-data-log --skip-record-metadata --max-bytes --verify-index-only --index-sanity-check --max-message-size --key-decoder-class --value-decoder-class --offsets-decoder --transaction-log-decoder --cluster-metadata-decoder --share-group-state-decoder --remote-log-metadata-decoder --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --files)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-message-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-decoder-class)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --value-decoder-class)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

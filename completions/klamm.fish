@@ -26,11 +26,32 @@ end
 
 complete -c klamm -n "__fish_klamm_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_needs_command" -s V -l version -d 'Print version'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "dump-segment" -d 'Show what the files of a log directory hold'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "topics" -d 'List, describe, create, alter and delete topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and change configurations'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up offsets, and cut off the front of partitions'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "log-dirs" -d 'Show log directories: sizes, free space, lag'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "bench" -d 'Measure a broker: throughput, latency, processor time and memory'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l files -d 'The same, separated by commas' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l from -d 'Only records from this offset or time on' -r
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l to -d 'Only records before this offset or time' -r
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l max-bytes -d 'Stop after so many bytes of each log' -r
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l max-message-size -d 'Accepted, and not needed: batches of any size are read' -r
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l key-decoder-class -d 'How keys are read: StringDecoder, IntegerDecoder, LongDecoder or hex' -r
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l value-decoder-class -d 'How values are read: StringDecoder, IntegerDecoder, LongDecoder or hex' -r
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l json -d 'One JSON object a line: batches, or their records with --deep-iteration or --print-data-log'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l summary -d 'A table of segments instead of their content'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l deep-iteration -d 'Show records too'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l print-data-log -d 'Show records with keys and values'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l skip-record-metadata -d 'Show nothing of a record but key and value; leaves control records out'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l verify-index-only -d 'Compare indexes with their logs, show nothing of them'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l index-sanity-check -d 'Check indexes as a broker does at start-up, no more'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l offsets-decoder -d 'The log is one of __consumer_offsets'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l transaction-log-decoder -d 'The log is one of __transaction_state'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l cluster-metadata-decoder -d 'The log or snapshot is one of __cluster_metadata'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l share-group-state-decoder -d 'The log is one of __share_group_state'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l remote-log-metadata-decoder -d 'The log is one of __remote_log_metadata'
+complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "list" -d 'List topics, one a line'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "describe" -d 'Describe topics: leaders, replicas, offsets, sizes, configuration'

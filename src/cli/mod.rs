@@ -11,6 +11,7 @@ pub mod args;
 pub mod bench;
 pub mod configs;
 pub mod directory;
+pub mod dump_segment;
 pub mod exit;
 pub mod log_dirs;
 pub mod offsets;
@@ -58,6 +59,7 @@ struct Cli {
 /// Every command, in the order in which `--help` shows them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    DumpSegment(dump_segment::Args),
     Topics(topics::Args),
     Configs(configs::Args),
     Offsets(offsets::Args),
@@ -68,6 +70,7 @@ enum Command {
 impl Command {
     fn run(self, output: &mut Output) -> anyhow::Result<Exit> {
         match self {
+            Self::DumpSegment(args) => dump_segment::run(args, output),
             Self::Topics(args) => topics::run(args, output),
             Self::Configs(args) => configs::run(args, output),
             Self::Offsets(args) => offsets::run(args, output),

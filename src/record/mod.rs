@@ -35,6 +35,7 @@ mod compression;
 mod control;
 mod error;
 mod header;
+mod legacy;
 mod reader;
 mod rewrite;
 mod varint;
@@ -51,6 +52,7 @@ pub use header::{
     BATCH_HEADER_SIZE, BatchFrame, BatchHeader, FRAME_SIZE, LOG_OVERHEAD, MAGIC, NO_SEQUENCE, NO_TIMESTAMP,
     TimestampType, advance_sequence, assign_offsets,
 };
+pub use legacy::LegacyMessage;
 pub use reader::{Header, HeaderRef, Headers, HeadersIter, OwnedRecords, Record, RecordReader, RecordRef};
 pub use rewrite::{Rewrite, recompress, rewrite, stamp};
 pub use walk::{RECORD_ERRORS_MAX, RecordError, WalkError, WalkErrorKind, WalkRules, Walked, walk};

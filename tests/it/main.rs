@@ -5,10 +5,10 @@
 mod allocation;
 mod config_table;
 mod connections;
+mod dump_segment;
 mod golden;
 mod hostile_messages;
 mod manual;
-mod message_tables;
 mod oracle;
 mod random;
 mod random_message;
