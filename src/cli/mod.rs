@@ -13,6 +13,7 @@ pub mod configs;
 pub mod directory;
 pub mod dump_segment;
 pub mod exit;
+pub mod format;
 pub mod log_dirs;
 pub mod offsets;
 pub mod output;

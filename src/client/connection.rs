@@ -53,10 +53,16 @@ struct Shared {
 
 /// What is on its way. One lock, so that the order of answers is the order of writes.
 struct Queue {
-    outgoing: Option<mpsc::UnboundedSender<Vec<EncodedPiece>>>,
+    outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     waiting: VecDeque<Waiting>,
     next_correlation_id: i32,
     broken: Option<ClientError>,
+}
+
+struct Outgoing {
+    pieces: Vec<EncodedPiece>,
+    /// Told once the system has taken the last byte.
+    written: Option<oneshot::Sender<()>>,
 }
 
 struct Waiting {
@@ -148,7 +154,7 @@ impl Connection {
         timeout: Duration,
     ) -> Result<Pending<R>, ClientError> {
         let (answer, receiver) = oneshot::channel();
-        self.shared.queue_request(request, version, Some(answer))?;
+        self.shared.queue_request(request, version, Some(answer), None)?;
         Ok(Pending { shared: Arc::clone(&self.shared), receiver, version, timeout, request: PhantomData })
     }
 
@@ -156,8 +162,10 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::start`].
-    pub fn start_unanswered<R: Request>(&self, request: &R, version: i16) -> Result<(), ClientError> {
-        self.shared.queue_request(request, version, None)
+    pub fn start_unanswered<R: Request>(&self, request: &R, version: i16) -> Result<Written, ClientError> {
+        let (written, receiver) = oneshot::channel();
+        self.shared.queue_request(request, version, None, Some(written))?;
+        Ok(Written { shared: Arc::clone(&self.shared), receiver })
     }
 
     /// Asks for ApiVersions in our highest version; a broker that does not know it says which it knows.
@@ -242,12 +250,29 @@ impl<R: Request> Pending<R> {
     }
 }
 
+/// A request without an answer, queued and perhaps not yet written.
+pub struct Written {
+    shared: Arc<Shared>,
+    receiver: oneshot::Receiver<()>,
+}
+
+impl Written {
+    /// Waits until the system has the last byte.
+    ///
+    /// # Errors
+    /// Where the connection broke before.
+    pub async fn done(self) -> Result<(), ClientError> {
+        self.receiver.await.map_err(|_| self.shared.gone())
+    }
+}
+
 impl Shared {
     fn queue_request<R: Request>(
         &self,
         request: &R,
         version: i16,
         answer: Option<oneshot::Sender<Answer>>,
+        written: Option<oneshot::Sender<()>>,
     ) -> Result<(), ClientError> {
         let mut queue = self.queue.lock();
         if let Some(error) = &queue.broken {
@@ -261,7 +286,8 @@ impl Shared {
             queue.waiting.push_back(Waiting { correlation_id, answer });
         }
         // A closed queue means that the writer broke: `broken` is set, or is about to be.
-        let sent = queue.outgoing.as_ref().is_some_and(|outgoing| outgoing.send(pieces).is_ok());
+        let request = Outgoing { pieces, written };
+        let sent = queue.outgoing.as_ref().is_some_and(|outgoing| outgoing.send(request).is_ok());
         drop(queue);
         if sent { Ok(()) } else { Err(self.gone()) }
     }
@@ -389,21 +415,26 @@ async fn fill(socket: &mut ReadHalf, buffer: &mut BytesMut, wanted: usize) -> Re
 async fn write_requests(
     shared: std::sync::Weak<Shared>,
     mut socket: WriteHalf,
-    mut queued: mpsc::UnboundedReceiver<Vec<EncodedPiece>>,
+    mut queued: mpsc::UnboundedReceiver<Outgoing>,
 ) {
-    let mut batch: Vec<Vec<EncodedPiece>> = Vec::new();
+    let mut batch: Vec<Outgoing> = Vec::new();
     while queued.recv_many(&mut batch, WRITE_SLICES_MAX).await > 0 {
-        let pieces = batch.drain(..).flatten().filter_map(|piece| match piece {
-            EncodedPiece::Bytes(bytes) => Some(bytes),
-            // Requests carry their records inline; a gap is only ever left in a broker's answer.
-            EncodedPiece::Gap { .. } => None,
-        });
-        let mut pieces: VecDeque<Bytes> = pieces.collect();
+        let pieces = batch.iter_mut().flat_map(|request| request.pieces.drain(..));
+        let mut pieces: VecDeque<Bytes> = pieces
+            .filter_map(|piece| match piece {
+                EncodedPiece::Bytes(bytes) => Some(bytes),
+                // Requests carry their records inline; a gap is only ever left in a broker's answer.
+                EncodedPiece::Gap { .. } => None,
+            })
+            .collect();
         if let Err(error) = write_all(&mut socket, &mut pieces).await {
             if let Some(shared) = shared.upgrade() {
                 shared.break_with(&shared.disconnected(&error.to_string()));
             }
             return;
+        }
+        for written in batch.drain(..).filter_map(|request| request.written) {
+            let _ = written.send(());
         }
     }
 }

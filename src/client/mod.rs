@@ -2,6 +2,7 @@
 //!
 //! - [`Connection`]: one socket; requests pipeline, answers come in order, frames are bounded.
 //! - [`Cluster`]: many brokers; bootstrap, metadata, leaders, retries.
+//! - [`Producer`]: records to topics, in order, once, with a report for each.
 //! - [`ClientConfig`]: `-X key=value` by Kafka's Java names and librdkafka's synonyms.
 //!
 //! The client promises: a call ends (every wait has a deadline), an answer is never taken for another
@@ -13,12 +14,11 @@ mod config;
 mod connection;
 mod error;
 #[cfg(test)]
-#[allow(dead_code, reason = "the producer asks")]
 mod fake;
 mod metadata;
 mod options;
-#[allow(dead_code, reason = "the producer draws")]
 mod partitioner;
+mod producer;
 mod properties;
 mod stream;
 mod versions;
@@ -28,10 +28,13 @@ pub use cluster::{Cluster, Lane};
 pub use config::{
     Acks, ClientConfig, ConfigError, ConsumerOptions, IsolationLevel, OffsetReset, ProducerOptions,
 };
-pub use connection::{Connection, Pending};
+pub use connection::{Connection, Pending, Written};
 pub use error::{BrokerError, ClientError};
 pub use metadata::{BrokerMetadata, ClusterMetadata, PartitionMetadata, TopicMetadata, Topics};
 pub use options::{Backoff, ClientOptions};
 pub use partitioner::{Partitioner, murmur2};
+pub use producer::{
+    AppendError, Delivered, Delivery, DeliveryCause, DeliveryError, NewRecord, Producer, Tags, TopicHandle,
+};
 pub use stream::Dial;
 pub use versions::ApiVersions;

@@ -79,6 +79,11 @@ impl Draw {
         }
     }
 
+    /// Whether such records stay with a partition until its batch is full.
+    pub(crate) fn is_sticky(&self, key: Option<&[u8]>) -> bool {
+        key.is_none() && matches!(self.partitioner, Partitioner::Murmur2 | Partitioner::Crc32)
+    }
+
     /// A batch is full: records without a key move on to another partition.
     pub(crate) fn batch_is_full(&mut self, count: usize, usable: impl Fn(usize) -> bool) {
         let Some(old) = self.sticky else { return };

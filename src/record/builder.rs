@@ -227,6 +227,26 @@ impl BatchBuilder {
         Ok(out.into())
     }
 
+    /// [`BatchBuilder::build`] without a copy where nothing is compressed: the builder hands out its own
+    /// buffer and goes on with `spare`, whose bytes are forgotten.
+    ///
+    /// # Errors
+    /// As [`BatchBuilder::build`].
+    pub fn build_with(&mut self, mut spare: Vec<u8>) -> Result<Vec<u8>, BatchError> {
+        spare.clear();
+        if self.compressor.compression().codec() != Codec::None {
+            self.build_into(&mut spare)?;
+            return Ok(spare);
+        }
+        let header = self.header(self.plain.len()).to_bytes();
+        self.plain[..BATCH_HEADER_SIZE].copy_from_slice(&header);
+        seal(&mut self.plain);
+        spare.resize(BATCH_HEADER_SIZE, 0);
+        let batch = std::mem::replace(&mut self.plain, spare);
+        self.clear();
+        Ok(batch)
+    }
+
     /// [`BatchBuilder::build`], appended to `out`.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub(super) const MAGIC_AT: usize = 16;
 pub(super) const CRC_AT: usize = 17;
 pub(super) const ATTRIBUTES_AT: usize = 21;
 pub(super) const MAX_TIMESTAMP_AT: usize = 35;
+pub(super) const PRODUCER_ID_AT: usize = 43;
 
 /// The smallest length field of a magic 0 message: offset and length apart, CRC, magic, attributes, two lengths.
 const OLD_LENGTH_MIN: i32 = 14;

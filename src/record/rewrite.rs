@@ -2,11 +2,12 @@
 //! codec other than the topic's. Everything else stays as it came.
 
 use super::batch::BatchRef;
+use super::builder::ProducerState;
 use super::compression::{Compression, Compressor, InflateLimits, Scratch, inflate_to_vec};
 use super::error::BatchError;
 use super::header::{
     ATTRIBUTES_AT, BATCH_HEADER_SIZE, CODEC_MASK, LENGTH_AT, LOG_APPEND_TIME_BIT, LOG_OVERHEAD,
-    MAX_TIMESTAMP_AT, TimestampType, seal,
+    MAX_TIMESTAMP_AT, PRODUCER_ID_AT, TimestampType, seal,
 };
 use super::walk::Walked;
 
@@ -52,6 +53,16 @@ pub fn stamp(batch: &mut [u8], timestamp_type: TimestampType, max_timestamp_ms: 
     seal(batch);
 }
 
+/// Sets who writes a whole batch in place, and its CRC: a batch that a broker certainly does not have is sent
+/// under another identity.
+pub fn assign_producer(batch: &mut [u8], producer: ProducerState) {
+    assert!(batch.len() >= BATCH_HEADER_SIZE, "only whole batches have a producer");
+    batch[PRODUCER_ID_AT..PRODUCER_ID_AT + 8].copy_from_slice(&producer.id.0.to_be_bytes());
+    batch[PRODUCER_ID_AT + 8..PRODUCER_ID_AT + 10].copy_from_slice(&producer.epoch.0.to_be_bytes());
+    batch[PRODUCER_ID_AT + 10..PRODUCER_ID_AT + 14].copy_from_slice(&producer.base_sequence.to_be_bytes());
+    seal(batch);
+}
+
 /// The same batch with its records packed by `compression`; offsets, timestamps and producer stay.
 ///
 /// # Errors
@@ -72,4 +83,45 @@ pub fn recompress(
     out[ATTRIBUTES_AT + 1] = out[ATTRIBUTES_AT + 1] & !(CODEC_MASK as u8) | compression.codec().id();
     seal(&mut out);
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::BatchBuilder;
+    use crate::types::{ProducerEpoch, ProducerId};
+
+    #[test]
+    fn a_batch_under_another_identity_is_the_same_batch() {
+        let producer = ProducerState {
+            id: ProducerId(77),
+            epoch: ProducerEpoch(3),
+            base_sequence: 12,
+            is_transactional: false,
+        };
+        let batch = |producer| {
+            let mut builder = BatchBuilder::new(Compression::NONE).by(producer);
+            builder.append(1_000, Some(b"k"), Some(b"v"), []);
+            builder.build().unwrap()
+        };
+        let mut changed = batch(ProducerState::NONE).to_vec();
+        assign_producer(&mut changed, producer);
+        assert_eq!(changed, batch(producer));
+    }
+
+    #[test]
+    fn build_with_gives_the_bytes_of_build() {
+        for compression in [Compression::NONE, Compression::new(crate::record::Codec::Lz4)] {
+            let mut one = BatchBuilder::new(compression);
+            let mut other = BatchBuilder::new(compression);
+            for round in 0..3 {
+                for builder in [&mut one, &mut other] {
+                    builder.append(round, None, Some(b"value"), []);
+                    builder.append(round + 1, Some(b"key"), None, []);
+                }
+                let spare = vec![0xaa; 500];
+                assert_eq!(one.build_with(spare).unwrap(), other.build().unwrap());
+            }
+        }
+    }
 }
