@@ -24,6 +24,7 @@ mod options;
 pub mod place;
 pub mod producer_snapshot;
 mod producer_state;
+pub mod reader;
 mod recovery;
 mod scan;
 mod segment;

@@ -9,6 +9,7 @@ mod dump_segment;
 mod golden;
 mod hostile_messages;
 mod manual;
+mod message_tables;
 mod oracle;
 mod random;
 mod random_message;

@@ -59,11 +59,18 @@ fn recode<M: Message>(bytes: &Bytes, version: i16) -> Result<Bytes, RecodeError>
     encode_to_bytes(&message, version).map_err(RecodeError::Encode)
 }
 
+/// The message of this kind and type: see [`entry`].
+#[must_use]
+pub fn find(kind: Kind, type_key: i16, family: Option<&str>) -> Option<&'static Schema> {
+    entry(kind, type_key, family).map(|entry| entry.schema)
+}
+
 /// The message of this kind, type and family (the table's name, without `.txt`): a coordinator's record types
 /// are numbered per topic, so they need the family.
 #[must_use]
-pub fn find(kind: Kind, type_key: i16, family: Option<&str>) -> Option<&'static Schema> {
-    ALL.iter().map(|entry| entry.schema).find(|schema| {
+pub fn entry(kind: Kind, type_key: i16, family: Option<&str>) -> Option<&'static Entry> {
+    ALL.iter().find(|entry| {
+        let schema = entry.schema;
         schema.kind == kind
             && schema.type_key == type_key
             && family.is_none_or(|family| family == schema.family)

@@ -2,7 +2,7 @@
 //
 // A line of JSON on stdin: {"class": "org.apache.kafka.tools.TopicCommand", "args": ["--list", …], "stdin": "…"}.
 // A line of JSON on stdout for each: {"code": 0, "out": "…", "err": "…"}. Both texts are base64 of the bytes.
-// A tool that calls exit ends only itself. One that does not end within "seconds" (60) is interrupted: code 124.
+// A tool that calls exit ends only itself, after its shutdown hooks. One that does not end within "seconds" (60) is interrupted: code 124.
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -15,16 +15,23 @@ import org.apache.kafka.common.utils.Exit;
 
 public class Tools {
     static final class Ended extends RuntimeException {
-        final int code;
-        Ended(int code) { super(null, null, false, false); this.code = code; }
+        Ended(int code) { super("exit " + code, null, false, false); }
     }
+
+    /// The first code that the tool wanted to exit with: some catch what exit throws here, and exit again.
+    static volatile Integer exitCode;
+    static final List<Runnable> hooks = new CopyOnWriteArrayList<>();
 
     public static void main(String[] ignored) throws Exception {
         PrintStream answers = System.out;
         ObjectMapper json = new ObjectMapper();
-        Exit.Procedure end = (code, message) -> { throw new Ended(code); };
+        Exit.Procedure end = (code, message) -> {
+            exitCode = exitCode == null ? code : exitCode;
+            throw new Ended(code);
+        };
         Exit.setExitProcedure(end);
         Exit.setHaltProcedure(end);
+        Exit.setShutdownHookAdder((name, hook) -> hooks.add(hook));
         BufferedReader requests = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line; (line = requests.readLine()) != null; ) {
             JsonNode request = json.readTree(line);
@@ -66,15 +73,17 @@ public class Tools {
     }
 
     static int call(String name, List<String> args, PrintStream err) throws Exception {
+        exitCode = null;
+        hooks.clear();
         try {
             Class.forName(name).getMethod("main", String[].class).invoke(null, (Object) args.toArray(new String[0]));
-            return 0;
+            return exitCode == null ? 0 : exitCode;
         } catch (InvocationTargetException thrown) {
-            for (Throwable cause = thrown; cause != null; cause = cause.getCause()) {
-                if (cause instanceof Ended ended) return ended.code;
-            }
+            if (exitCode != null) return exitCode;
             thrown.getCause().printStackTrace(err);
             return 1;
+        } finally {
+            hooks.forEach(Runnable::run);
         }
     }
 }
