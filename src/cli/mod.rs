@@ -120,8 +120,17 @@ fn judge(error: &anyhow::Error, matches: &ArgMatches, output: &mut Output) -> Ex
     if let Some(exit) = error.downcast_ref::<Exit>() {
         return (*exit).into();
     }
-    output.error(format_args!("{error:#}"));
+    output.error(in_one_line(error));
     Exit::Failed.into()
+}
+
+/// An error with its causes, those left out that the text before them already says.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.is_empty() {
+        true => cause,
+        false if said.contains(&cause) => said,
+        false => format!("{said}: {cause}"),
+    })
 }
 
 /// A usage mistake that clap could not see, in clap's own style, with the usage line of the right command.

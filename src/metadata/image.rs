@@ -189,6 +189,12 @@ impl Image {
         self.configs.keys()
     }
 
+    /// The quotas of clients, users and addresses.
+    #[must_use]
+    pub fn client_quotas(&self) -> &BTreeMap<QuotaEntity, BTreeMap<String, f64>> {
+        &self.client_quotas
+    }
+
     /// The first producer id that nobody has been given.
     #[must_use]
     pub fn next_producer_id(&self) -> i64 {

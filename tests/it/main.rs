@@ -15,3 +15,4 @@ mod random;
 mod random_message;
 mod storage;
 mod tidy;
+mod transcripts;

@@ -17,6 +17,8 @@ use crate::cli::exit::{Exit, block_on, usage};
 use crate::cli::output::{Output, Table};
 use crate::cli::queries;
 use crate::client::{BrokerError, Cluster};
+use crate::config::suggest;
+use crate::config::table::KEYS;
 use crate::protocol::messages::describe_configs_request::DescribeConfigsResource;
 use crate::protocol::messages::describe_configs_response::DescribeConfigsResult;
 use crate::protocol::messages::incremental_alter_configs_request::{
@@ -309,7 +311,9 @@ fn print(args: &GetArgs, mut configs: Vec<ConfigView>, output: &mut Output) -> a
         for key in &args.keys {
             if !configs.iter().any(|config| config.key == *key) {
                 failed = true;
-                output.error(format_args!("{} has no key {key}", args.entity));
+                let known = KEYS.iter().map(|known| known.name);
+                let nearest = suggest(key, known).map(|near| format!("; did you mean {near}?"));
+                output.error(format_args!("{} has no key {key}{}", args.entity, nearest.unwrap_or_default()));
             }
         }
     }
