@@ -55,6 +55,7 @@ pub struct Log {
     flushed_offset: Offset,
     producers: ProducerStates,
     epochs: LeaderEpochs,
+    has_unstored_epochs: bool,
     deletions: Arc<DeletionQueue>,
     /// Counts truncations: a flush that began before one proves nothing about what came after.
     generation: u64,
@@ -186,13 +187,17 @@ impl Log {
         self.epochs.end_of(epoch, self.log_end_offset)
     }
 
-    /// Notes that a leader took office at the log's end, before it writes anything (KAFKA-7415).
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub fn assign_epoch_start(&mut self, epoch: LeaderEpoch, start: Offset) -> Result<(), StorageError> {
-        if self.epochs.assign(epoch, start) {
+    /// Notes that a leader took office at `start`, the log's end, before it writes anything (KAFKA-7415). It is on
+    /// disk before the first batch of that epoch is; until then a restart loses nothing that matters, for the
+    /// next leader's epoch begins at the same offset.
+    pub fn assign_epoch_start(&mut self, epoch: LeaderEpoch, start: Offset) {
+        self.has_unstored_epochs |= self.epochs.assign(epoch, start);
+    }
+
+    fn store_epochs(&mut self) -> Result<(), StorageError> {
+        if self.has_unstored_epochs {
             self.epochs.store(&self.place)?;
+            self.has_unstored_epochs = false;
         }
         Ok(())
     }

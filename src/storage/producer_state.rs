@@ -348,8 +348,10 @@ impl ProducerStates {
         expiration_ms: i64,
     ) -> Result<(), StorageError> {
         self.forget();
+        // The one at the very end is kept even where all records are deleted: it confirms where the end is.
+        let is_outside = |offset: Offset| offset > end || (offset <= start && offset != end);
         let outside: Vec<Offset> =
-            self.snapshots.iter().copied().filter(|&offset| offset > end || offset <= start).collect();
+            self.snapshots.iter().copied().filter(|&offset| is_outside(offset)).collect();
         for offset in outside {
             self.remove_snapshot(place, offset)?;
         }

@@ -131,7 +131,8 @@ pub(super) fn load(
     } else {
         (log_end, log_start)
     };
-    epochs.truncate_from_end(log_end);
+    // An epoch that began at the end and wrote nothing yet is kept.
+    epochs.truncate_from_end(log_end.next());
     epochs.truncate_from_start(log_start_offset);
     if epochs != epochs_before || !epochs_are_whole {
         epochs.store(place)?;

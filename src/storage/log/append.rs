@@ -85,7 +85,8 @@ impl Log {
             (batch.header.base_offset, batch.header.leader_epoch) = (next, epoch);
             next = batch.header.next_offset();
         }
-        self.assign_epoch_start(epoch, self.log_end_offset)?;
+        self.assign_epoch_start(epoch, self.log_end_offset);
+        self.store_epochs()?;
         let rolled = self.roll_for(&incoming, now_ms)?;
         let heads: Vec<[u8; PATCHED_SIZE]> = incoming.iter().map(|batch| patched(&batch.header)).collect();
         let mut pieces = Vec::with_capacity(heads.len() * 2);
@@ -174,11 +175,11 @@ impl Log {
     }
 
     fn note_epochs(&mut self, batches: &[Incoming<'_>]) -> Result<(), StorageError> {
-        let mut changed = false;
         for Incoming { header, .. } in batches {
-            changed |= self.epochs.assign_if_younger(header.leader_epoch, header.base_offset);
+            self.has_unstored_epochs |=
+                self.epochs.assign_if_younger(header.leader_epoch, header.base_offset);
         }
-        if changed { self.epochs.store(&self.place) } else { Ok(()) }
+        self.store_epochs()
     }
 
     /// Begins a new segment where these batches need one.

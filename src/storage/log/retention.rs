@@ -53,9 +53,8 @@ impl Log {
         self.local_log_start_offset = offset;
         self.high_watermark = self.high_watermark.max(offset);
         self.producers.log_start_advanced(offset);
-        if self.epochs.truncate_from_start(offset) {
-            self.epochs.store(&self.place)?;
-        }
+        self.has_unstored_epochs |= self.epochs.truncate_from_start(offset);
+        self.store_epochs()?;
         Ok(())
     }
 

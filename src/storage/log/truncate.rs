@@ -14,9 +14,8 @@ impl Log {
         assert!(offset.0 >= 0, "offsets are not negative");
         if offset >= self.log_end_offset {
             // Nothing is there to remove, but an epoch may have been noted that the leader does not know.
-            if self.epochs.truncate_from_end(offset) {
-                self.epochs.store(&self.place)?;
-            }
+            self.has_unstored_epochs |= self.epochs.truncate_from_end(offset);
+            self.store_epochs()?;
             return Ok(false);
         }
         if offset < self.first_segment_base_offset() {
@@ -29,9 +28,8 @@ impl Log {
         self.segments[slot].truncate_to(&self.place, offset, now_ms)?;
         self.is_touched = true;
         self.end_at(offset);
-        if self.epochs.truncate_from_end(offset) {
-            self.epochs.store(&self.place)?;
-        }
+        self.has_unstored_epochs |= self.epochs.truncate_from_end(offset);
+        self.store_epochs()?;
         self.log_start_offset = self.log_start_offset.min(offset);
         self.local_log_start_offset = self.local_log_start_offset.min(offset);
         self.reload_producers(now_ms)?;
@@ -50,9 +48,8 @@ impl Log {
         let segment = crate::storage::segment::Segment::create(&self.place, offset, jitter_ms, None, now_ms)?;
         self.segments.push(segment);
         self.names_made += 1;
-        if self.epochs.clear() {
-            self.epochs.store(&self.place)?;
-        }
+        self.has_unstored_epochs |= self.epochs.clear();
+        self.store_epochs()?;
         self.producers.reset(&self.place, offset)?;
         self.unsynced_snapshots.clear();
         self.log_end_offset = offset;

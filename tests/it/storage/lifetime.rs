@@ -479,21 +479,24 @@ fn kafka_16541_a_torn_epoch_checkpoint_is_read_again_from_the_log() {
 }
 
 #[test]
-fn kafka_7415_a_leader_that_never_wrote_has_its_epoch_on_disk() {
+fn kafka_7415_a_leader_that_never_wrote_knows_where_its_epoch_began() {
     let world = World::new();
     let mut log = world.create();
     append(&mut log, &batch(&["a"]));
-    log.assign_epoch_start(LeaderEpoch(3), log.log_end_offset()).unwrap();
-    let (log, _) = {
-        drop(log);
-        world.reopen_unclean(Offset(0))
-    };
-    // A crash may have lost what the epoch began after; where it begins at the end it is not kept.
-    assert_eq!(log.leader_epochs().latest(), Some(EPOCH));
-    let mut log = log;
-    log.assign_epoch_start(LeaderEpoch(4), log.log_end_offset()).unwrap();
-    let end = log.epoch_end_offset(EPOCH);
-    assert_eq!((end.epoch, end.end_offset), (EPOCH, Offset(1)));
+    log.assign_epoch_start(LeaderEpoch(3), log.log_end_offset());
+    let known = |log: &klamm::storage::Log, epoch| log.epoch_end_offset(LeaderEpoch(epoch));
+    // A follower that wrote more in epoch 0, or in 1, which never got here, is cut back to where 3 began.
+    for epoch in [0, 1, 2] {
+        assert_eq!((known(&log, epoch).epoch, known(&log, epoch).end_offset), (EPOCH, Offset(1)));
+    }
+    let mut log = world.reopen_clean(log);
+    log.assign_epoch_start(LeaderEpoch(4), log.log_end_offset());
+    assert_eq!((known(&log, 3).epoch, known(&log, 3).end_offset), (EPOCH, Offset(1)));
+    // With its first batch the epoch is on disk.
+    log.append_as_leader(&batch(&["b"]), LeaderEpoch(4), klamm::storage::AppendOrigin::Client, NOW).unwrap();
+    drop(log);
+    let (log, _) = world.reopen_unclean(Offset(0));
+    assert_eq!(log.leader_epochs().entries(), [(EPOCH, Offset(0)), (LeaderEpoch(4), Offset(1))]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod basics;
 mod directories;
 mod hostile;
+mod kafka_directories;
 mod lifetime;
 mod producers;
 mod world;
