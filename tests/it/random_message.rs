@@ -56,7 +56,12 @@ impl Writer<'_> {
         let may_be_null = field.nullable.0 <= self.version && self.version <= field.nullable.1;
         let flexible = self.flexible && field.compact;
         let is_null = may_be_null && self.random.one_in(4);
-        self.value(field.holds, flexible, may_be_null, is_null);
+        if is_null && field.tag.is_some() && matches!(field.holds, Type::Struct(_)) {
+            // Inside a tagged field Kafka marks a null struct with 0.
+            self.bytes.push(0);
+        } else {
+            self.value(field.holds, flexible, may_be_null, is_null);
+        }
     }
 
     fn value(&mut self, holds: Type, flexible: bool, may_be_null: bool, is_null: bool) {

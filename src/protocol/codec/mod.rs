@@ -177,3 +177,159 @@ pub fn decode_whole<M: Message>(decoder: &mut Decoder, version: i16) -> Result<M
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::messages::alter_partition_request::AlterPartitionRequest;
+    use crate::protocol::messages::api_versions_request::ApiVersionsRequest;
+    use crate::protocol::messages::consumer_group_member_metadata_value::ConsumerGroupMemberMetadataValue;
+    use crate::protocol::messages::create_topics_response::CreateTopicsResponse;
+    use crate::protocol::messages::fetch_request::FetchRequest;
+    use crate::protocol::messages::list_offsets_request::ListOffsetsRequest;
+    use crate::protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+    use crate::protocol::messages::partition_change_record::PartitionChangeRecord;
+    use crate::protocol::messages::produce_request::{
+        PartitionProduceData, ProduceRequest, TopicProduceData,
+    };
+    use crate::types::Uuid;
+
+    fn produce(records: Records) -> ProduceRequest {
+        let partition = PartitionProduceData { index: 3, records: Some(records), ..Default::default() };
+        let topic =
+            TopicProduceData { name: "orders".into(), partition_data: vec![partition], ..Default::default() };
+        ProduceRequest { acks: -1, topic_data: vec![topic], ..Default::default() }
+    }
+
+    #[test]
+    fn defaults_are_kafkas() {
+        let fetch = FetchRequest::default();
+        assert_eq!((fetch.replica_id, fetch.max_bytes, fetch.session_epoch), (-1, i32::MAX, -1));
+        assert_eq!(fetch.cluster_id, None);
+        let change = PartitionChangeRecord::default();
+        assert_eq!((change.leader, change.isr, change.directories), (-2, None, None));
+        // Nullable without a default of null: empty, not null.
+        assert_eq!(MetadataRequest::default().topics, Some(Vec::new()));
+        assert_eq!(MetadataRequestTopic::default().name, Some("".into()));
+    }
+
+    #[test]
+    fn a_field_that_the_version_has_not_is_an_error_unless_it_may_be_left_out() {
+        let mut request = ListOffsetsRequest { isolation_level: 1, timeout_ms: 500, ..Default::default() };
+        let fault = encode_to_bytes(&request, 1).unwrap_err().fault;
+        assert_eq!(fault, EncodeFault::FieldNotInVersion { field: "isolationLevel" });
+        // `timeoutMs` is ignorable.
+        request.isolation_level = 0;
+        let bytes = encode_to_bytes(&request, 1).unwrap();
+        let read: ListOffsetsRequest = decode_whole(&mut Decoder::new(bytes), 1).unwrap();
+        assert_eq!(read.timeout_ms, 0);
+    }
+
+    #[test]
+    fn a_tagged_field_that_the_version_has_not_is_an_error_too() {
+        let mut request = FetchRequest::default();
+        request.replica_state.replica_id = 7;
+        let fault = encode_to_bytes(&request, 14).unwrap_err().fault;
+        assert_eq!(fault, EncodeFault::FieldNotInVersion { field: "replicaState" });
+        assert!(encode_to_bytes(&request, 15).is_ok());
+    }
+
+    #[test]
+    fn versions_that_do_not_exist_are_not_written() {
+        for version in [-1, 1, 4] {
+            let error = encode_to_bytes(&AlterPartitionRequest::default(), version).unwrap_err();
+            assert_eq!(error.fault, EncodeFault::UnsupportedVersion);
+            assert_eq!(error.message, "AlterPartitionRequest");
+        }
+    }
+
+    #[test]
+    fn null_where_none_is_allowed_is_not_written() {
+        let request = MetadataRequest { topics: None, ..Default::default() };
+        assert_eq!(encode_to_bytes(&request, 0).unwrap_err().fault, EncodeFault::Null { field: "topics" });
+        assert!(encode_to_bytes(&request, 1).is_ok());
+    }
+
+    #[test]
+    fn text_that_could_not_be_read_back_is_not_written() {
+        let request =
+            ApiVersionsRequest { client_software_name: "x".repeat(32768).into(), ..Default::default() };
+        let fault = encode_to_bytes(&request, 3).unwrap_err().fault;
+        assert_eq!(fault, EncodeFault::TooLong { length: 32768 });
+    }
+
+    #[test]
+    fn large_records_are_shared_and_small_ones_copied() {
+        for (len, pieces) in [(100, 1), (5000, 3)] {
+            let batch = Bytes::from(vec![7; len]);
+            let mut encoder = Encoder::new();
+            produce(Records::Inline(batch.clone())).encode(&mut encoder, 9).unwrap();
+            let encoded = encoder.finish();
+            assert_eq!(encoded.len(), pieces);
+            let shared = encoded
+                .iter()
+                .any(|piece| matches!(piece, EncodedPiece::Bytes(bytes) if bytes.as_ptr() == batch.as_ptr()));
+            assert_eq!(shared, len == 5000);
+        }
+    }
+
+    #[test]
+    fn decoded_records_share_the_frame() {
+        let bytes = encode_to_bytes(&produce(Records::Inline(Bytes::from_static(b"batch"))), 9).unwrap();
+        let frame = bytes.as_ptr_range();
+        let read: ProduceRequest = decode_whole(&mut Decoder::new(bytes), 9).unwrap();
+        let records =
+            read.topic_data[0].partition_data[0].records.as_ref().and_then(Records::inline).unwrap();
+        assert!(frame.contains(&records.as_ptr()));
+        assert!(frame.contains(&read.topic_data[0].name.as_bytes().as_ptr()));
+    }
+
+    #[test]
+    fn records_outside_are_no_plain_bytes() {
+        let error = encode_to_bytes(&produce(Records::Outside { len: 9 }), 9).unwrap_err();
+        assert_eq!(error.fault, EncodeFault::RecordsOutside);
+    }
+
+    #[test]
+    fn unknown_tagged_fields_leave_as_they_came() {
+        // Tag 0 is known from version 15 on; in version 12 it is kept with the others.
+        let mut request = FetchRequest { cluster_id: Some("c".into()), ..Default::default() };
+        request.unknown_tags.push(1, Bytes::from_static(b"one"));
+        request.unknown_tags.push(9, Bytes::from_static(b"nine"));
+        let bytes = encode_to_bytes(&request, 12).unwrap();
+        assert!(bytes.ends_with(b"\x03\x00\x02\x02c\x01\x03one\x09\x04nine"));
+        assert_eq!(decode_whole::<FetchRequest>(&mut Decoder::new(bytes), 12).unwrap(), request);
+    }
+
+    #[test]
+    fn a_null_struct_in_a_tagged_field_is_a_zero_as_in_kafkas_group_records() {
+        let member = ConsumerGroupMemberMetadataValue { classic_member_metadata: None, ..Default::default() };
+        let bytes = encode_to_bytes(&member, 0).unwrap();
+        assert!(bytes.ends_with(b"\x01\x00\x01\x00"));
+        let read: ConsumerGroupMemberMetadataValue = decode_whole(&mut Decoder::new(bytes), 0).unwrap();
+        assert_eq!(read, member);
+        assert!(read.to_json(0)["classicMemberMetadata"].is_null());
+    }
+
+    #[test]
+    fn json_leaves_out_what_the_version_cannot_carry_and_shows_no_records() {
+        let mut request = produce(Records::Outside { len: 9 });
+        request.topic_data[0].topic_id = Uuid::ONE;
+        let json = request.to_json(12);
+        assert_eq!(
+            json.to_string(),
+            r#"{"transactionalId":null,"acks":-1,"timeoutMs":0,"topicData":[{"name":"orders","partitionData":[{"index":3,"records":""}]}]}"#
+        );
+        assert_eq!(request.to_json(13)["topicData"][0]["topicId"], "AAAAAAAAAAAAAAAAAAAAAQ");
+    }
+
+    #[test]
+    fn faults_say_message_version_position_and_field() {
+        let bytes = Bytes::from_static(b"\0\0\0\0\0\0\0\x01\0\x09oops");
+        let error = decode_whole::<CreateTopicsResponse>(&mut Decoder::new(bytes), 2).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "CreateTopicsResponse version 2, byte 10: name claims 9, 4 bytes are left"
+        );
+    }
+}
