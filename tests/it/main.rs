@@ -8,6 +8,7 @@ mod config_table;
 mod connections;
 mod dump_segment;
 mod golden;
+mod history;
 mod hostile_messages;
 mod manual;
 mod message_tables;
