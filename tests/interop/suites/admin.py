@@ -23,7 +23,7 @@ def metadata(world, bootstrap):
 def cases(world, book):
     bootstrap = world.shared().bootstrap
     for name in CLIENTS:
-        if name == "klamm" and not world.has_klamm():
+        if not world.has(name):
             continue
         book.case(f"{name} creates, describes and deletes a topic", manage, world, bootstrap, name)
     book.case("kcat lists the brokers", metadata, world, bootstrap)

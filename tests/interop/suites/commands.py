@@ -176,7 +176,7 @@ def mistakes(to):
 
 
 def cases(world, book):
-    if not world.has_klamm():
+    if not world.has("klamm"):
         raise Mismatch("there is no klamm to run: cargo build --release")
     for kind in dict.fromkeys(("kafka", world.target)):
         broker = world.shared(kind)
