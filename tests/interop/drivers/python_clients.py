@@ -100,12 +100,19 @@ class Confluent:
         time.sleep(SETTLE_SECONDS)
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         configs = next(iter(admin.describe_configs([resource]).values())).result(20)
-        partitions = len(admin.list_topics(topic, 20).topics[topic].partitions)
+        partitions = len(self.list_topics(admin)[topic].partitions)
         for future in admin.delete_topics([topic]).values():
             future.result(20)
         time.sleep(SETTLE_SECONDS)
-        left = topic in admin.list_topics(timeout=20).topics
+        left = topic in self.list_topics(admin)
         return {"partitions": partitions, "retention.ms": configs["retention.ms"].value, "left": left}
+
+    def list_topics(self, admin):
+        # librdkafka gives up its bootstrap connection once it knows the broker; a request on it then fails.
+        try:
+            return admin.list_topics(timeout=20).topics
+        except self.library.KafkaException:
+            return admin.list_topics(timeout=20).topics
 
 
 class KafkaPython:
