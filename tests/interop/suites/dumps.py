@@ -5,7 +5,8 @@ This suite ends the brokers that the others shared: it comes last.
 
 import shutil
 
-from harness import Mismatch, expect, run_klamm
+from harness import CODECS, Mismatch, expect, run_klamm
+from suites.clients import records_for
 
 DECODERS = {
     "__consumer_offsets": "--offsets-decoder",
@@ -61,12 +62,9 @@ def cases(world, book):
             continue
         broker = world.shared(kind)
         bootstrap = broker.bootstrap
-        if not list(broker.log_dir.glob("*-0")) or kind == "kafka":
-            from suites.clients import records_for
-
-            for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
-                sender = world.client("java", bootstrap)
-                sender.produce(topic=f"dumped-{codec}", records=records_for("java"), codec=codec, idempotent=codec != "none")
+        for codec in CODECS:
+            world.client("java", bootstrap).produce(
+                topic=f"dumped-{codec}", records=records_for("java"), codec=codec, idempotent=codec != "none")
         broker.stop()
         copy = world.folder / f"dumped-{kind}"
         shutil.copytree(broker.log_dir, copy)
