@@ -13,6 +13,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod controller;
 pub mod metadata;
 pub mod observe;
 pub mod protocol;

@@ -7,7 +7,7 @@
 mod apply;
 mod cluster;
 mod image;
-mod record;
+pub mod record;
 mod snapshot;
 mod topics;
 

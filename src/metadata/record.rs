@@ -11,6 +11,19 @@ use crate::protocol::{DecodeError, Decoder, EncodeError, Encoder, Message};
 
 const FRAME_VERSION: u32 = 1;
 
+/// The `metadata.version` from which on a registration names directories (3.7-IV2).
+pub const LEVEL_DIRECTORIES: i16 = 17;
+/// From which on a partition names the replicas that may lead (4.0-IV1).
+pub const LEVEL_ELIGIBLE_REPLICAS: i16 = 23;
+/// From which on a broker says which of its directories take nothing new (4.3-IV0).
+pub const LEVEL_CORDONED_DIRECTORIES: i16 = 30;
+/// From which on records may stand in transactions (3.6-IV1).
+pub const LEVEL_TRANSACTIONS: i16 = 13;
+/// From which on controllers register (3.7-IV0).
+pub const LEVEL_CONTROLLER_REGISTRATION: i16 = 15;
+/// The lowest and the highest that is read and written here (3.3-IV3 and 4.3-IV0).
+pub const LEVELS: std::ops::RangeInclusive<i16> = 7..=30;
+
 /// Bytes that are no metadata record.
 #[derive(Debug, Error)]
 pub enum RecordError {
@@ -143,12 +156,12 @@ impl MetadataRecord {
         }
     }
 
-    /// The value of a log record, in the version that Kafka 4.3 writes.
+    /// The value of a log record, in the version that a cluster at this `metadata.version` reads.
     ///
     /// # Errors
     /// Text beyond what the protocol carries.
-    pub fn encode(&self) -> Result<Bytes, EncodeError> {
-        let version = self.written_version();
+    pub fn encode(&self, metadata_version: i16) -> Result<Bytes, EncodeError> {
+        let version = self.written_version(metadata_version);
         let mut encoder = Encoder::with_capacity(64);
         encoder.unsigned_varint(FRAME_VERSION);
         encoder.unsigned_varint(u32::from(self.type_key().unsigned_abs()));
@@ -157,13 +170,18 @@ impl MetadataRecord {
         encoder.into_bytes().map_err(|fault| EncodeError { message: self.name(), version, fault })
     }
 
-    /// The highest version, but for changes of a registration: those go in the lowest that can say them.
-    fn written_version(&self) -> i16 {
+    /// Changes of a registration go in the lowest version that can say them, everything else in the highest
+    /// that the cluster's level allows.
+    fn written_version(&self, metadata_version: i16) -> i16 {
         match self {
             Self::BrokerRegistrationChange(change) if change.cordoned_log_dirs.is_some() => 3,
             Self::BrokerRegistrationChange(change) if !change.log_dirs.is_empty() => 2,
             Self::BrokerRegistrationChange(change) if change.in_controlled_shutdown != 0 => 1,
             Self::BrokerRegistrationChange(_) => 0,
+            Self::RegisterBroker(_) if metadata_version < LEVEL_DIRECTORIES => 2,
+            Self::RegisterBroker(_) if metadata_version < LEVEL_CORDONED_DIRECTORIES => 3,
+            Self::Partition(_) | Self::PartitionChange(_) if metadata_version < LEVEL_DIRECTORIES => 0,
+            Self::Partition(_) | Self::PartitionChange(_) if metadata_version < LEVEL_ELIGIBLE_REPLICAS => 1,
             other => other.highest_version(),
         }
     }
@@ -180,8 +198,10 @@ mod tests {
     #[test]
     fn every_type_comes_back_as_it_was() {
         for record in MetadataRecord::one_of_each() {
-            let bytes = record.encode().unwrap();
-            assert_eq!(MetadataRecord::decode(bytes).unwrap(), record);
+            for level in LEVELS {
+                let bytes = record.encode(level).unwrap();
+                assert_eq!(MetadataRecord::decode(bytes).unwrap(), record);
+            }
         }
     }
 
@@ -191,7 +211,7 @@ mod tests {
         let record = MetadataRecord::decode(bytes.clone()).unwrap();
         let MetadataRecord::FeatureLevel(feature) = &record else { panic!("{record:?}") };
         assert_eq!((feature.name.as_str(), feature.feature_level), ("metadata.version", 30));
-        assert_eq!(record.encode().unwrap(), bytes);
+        assert_eq!(record.encode(30).unwrap(), bytes);
     }
 
     #[test]

@@ -194,7 +194,7 @@ mod tests {
         let records = image.to_records();
         assert_eq!(records.len(), 17);
         assert_eq!(build(records.clone()), image);
-        let first = MetadataRecord::decode(records[0].encode().unwrap()).unwrap();
+        let first = MetadataRecord::decode(records[0].encode(30).unwrap()).unwrap();
         assert!(matches!(first, MetadataRecord::FeatureLevel(record) if &*record.name == METADATA_VERSION));
     }
 

@@ -6,6 +6,7 @@ mod allocation;
 mod command_line;
 mod config_table;
 mod connections;
+mod controller;
 mod dump_segment;
 mod golden;
 mod history;

@@ -1,0 +1,366 @@
+//! The acting part: one thread that owns the metadata log. It takes what waits, decides one request after the
+//! other, writes all that was decided with one append and one sync, publishes the image, and answers.
+//!
+//! Records are on disk before an answer says so. When the disk has failed nothing more is decided: every
+//! request is refused with KAFKA_STORAGE_ERROR.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::BrokerConfig;
+use crate::metadata::record::{LEVEL_CONTROLLER_REGISTRATION, LEVEL_TRANSACTIONS, LEVELS};
+use crate::metadata::{ConfigResource, Image, METADATA_VERSION, MetadataRecord};
+use crate::protocol::ErrorCode;
+use crate::protocol::messages::abort_transaction_record::AbortTransactionRecord;
+use crate::protocol::messages::begin_transaction_record::BeginTransactionRecord;
+use crate::protocol::messages::end_transaction_record::EndTransactionRecord;
+use crate::types::{Clock, Offset, Uuid};
+
+use super::brokers::{
+    NodeIdentity, elect_after_return, min_isr_record, register_broker, register_controller, unfence,
+};
+use super::decision::{Answer, Context, Decision, Refusal};
+use super::error::ControllerError;
+use super::metadata_log::{MetadataLog, Opened, StartDisk};
+
+/// How many requests are decided before their records are written.
+const GROUP_MAX: usize = 1_000;
+
+/// How many records stand in one batch, where they need not stand together.
+const BATCH_RECORDS_MAX: usize = 10_000;
+
+/// A write to the log, when a group is larger than this, is split.
+const APPEND_BYTES_MAX: usize = 4 << 20;
+
+/// What the thread shares with the handles.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub image: ArcSwap<Image>,
+    pub changes: watch::Sender<Arc<Image>>,
+}
+
+impl Shared {
+    pub(super) fn new(image: Image) -> Arc<Self> {
+        let image = Arc::new(image);
+        Arc::new(Self { image: ArcSwap::new(Arc::clone(&image)), changes: watch::Sender::new(image) })
+    }
+
+    fn publish(&self, image: Image) -> Arc<Image> {
+        let image = Arc::new(image);
+        self.image.store(Arc::clone(&image));
+        self.changes.send_replace(Arc::clone(&image));
+        image
+    }
+}
+
+/// A request that waits for its decision.
+pub(super) trait Job: Send {
+    /// Decides, and keeps the answer.
+    fn decide(&mut self, context: &mut Context<'_>) -> Vec<MetadataRecord>;
+    /// Answers, with a refusal where the records could not be written.
+    fn answer(self: Box<Self>, failure: Option<&Refusal>);
+}
+
+/// A [`Job`] of one kind of request.
+pub(super) struct Pending<A, F> {
+    decide: F,
+    answer: Option<A>,
+    reply: oneshot::Sender<A>,
+}
+
+impl<A, F> Pending<A, F> {
+    pub(super) fn new(decide: F, reply: oneshot::Sender<A>) -> Self {
+        Self { decide, answer: None, reply }
+    }
+}
+
+impl<A: Answer, F: Fn(&mut Context<'_>) -> Decision<A> + Send> Job for Pending<A, F> {
+    fn decide(&mut self, context: &mut Context<'_>) -> Vec<MetadataRecord> {
+        let Decision { records, answer } = (self.decide)(context);
+        self.answer = Some(answer);
+        records
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&Refusal>) {
+        let Some(mut answer) = self.answer else { return };
+        if let Some(refusal) = failure {
+            answer.refuse(refusal);
+        }
+        // Nobody may be waiting any more; what was decided stands.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// What is sent to the thread.
+pub(super) enum Command {
+    /// Decide on this.
+    Decide(Box<dyn Job>),
+    /// Close the log and end.
+    Shutdown(oneshot::Sender<Result<(), ControllerError>>),
+}
+
+/// The state of the thread.
+pub(super) struct Driver {
+    pub log: MetadataLog,
+    pub start_disk: StartDisk,
+    pub shared: Arc<Shared>,
+    pub image: Arc<Image>,
+    pub static_config: Arc<BrokerConfig>,
+    pub config: Arc<BrokerConfig>,
+    pub node_id: i32,
+    pub clock: Arc<dyn Clock>,
+    pub next_start: usize,
+    /// Why nothing is decided any more.
+    pub failure: Option<Refusal>,
+}
+
+impl Driver {
+    /// Runs until every handle is gone or one asked for the end.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        if let Err(error) = self.start_disk.catch_up() {
+            self.fail(&error.to_string());
+        }
+        while let Ok(command) = commands.recv() {
+            let mut group = Vec::new();
+            let mut shutdown = None;
+            let mut next = Some(command);
+            while let Some(command) = next {
+                match command {
+                    Command::Decide(job) => group.push(job),
+                    Command::Shutdown(reply) => shutdown = Some(reply),
+                }
+                let more = shutdown.is_none() && group.len() < GROUP_MAX;
+                next = if more { commands.try_recv().ok() } else { None };
+            }
+            self.decide(group);
+            if let Some(reply) = shutdown {
+                let _ = reply.send(self.log.close());
+                return;
+            }
+        }
+    }
+
+    fn fail(&mut self, why: &str) {
+        tracing::error!(why, "the metadata log failed; nothing can be changed until a restart");
+        self.failure = Some(Refusal::new(
+            ErrorCode::KafkaStorageError,
+            format!("The metadata log failed: {why}. Restart the broker once its disk works."),
+        ));
+    }
+
+    /// Decides on a group of requests and answers all of them.
+    fn decide(&mut self, mut group: Vec<Box<dyn Job>>) {
+        let now_ms = self.clock.now_ms();
+        let level = level_of(&self.image);
+        let mut builder = self.image.builder();
+        let mut batches: Vec<Vec<u8>> = vec![Vec::new()];
+        let mut encoded = Ok(());
+        for job in &mut group {
+            let mut context = Context {
+                builder: &mut builder,
+                config: &self.config,
+                static_config: &self.static_config,
+                node_id: self.node_id,
+                draw_id: &mut draw_id,
+                next_start: &mut self.next_start,
+            };
+            let records = job.decide(&mut context);
+            if records.is_empty() || encoded.is_err() {
+                continue;
+            }
+            if batches.last().is_some_and(|bytes| bytes.len() > APPEND_BYTES_MAX) {
+                batches.push(Vec::new());
+            }
+            if let Some(bytes) = batches.last_mut() {
+                encoded = self.log.encode(&records, level, now_ms, bytes);
+            }
+        }
+        let nothing = batches.iter().all(Vec::is_empty);
+        let written = match (&self.failure, nothing) {
+            (Some(refusal), _) => Err(refusal.clone()),
+            (None, true) => Ok(()),
+            (None, false) => encoded.and_then(|()| self.write(&batches, now_ms)).map_err(|error| {
+                self.fail(&error.to_string());
+                Refusal::new(ErrorCode::KafkaStorageError, error.to_string())
+            }),
+        };
+        if written.is_ok() && !nothing {
+            let image = builder.finish(self.log.end_offset(), self.log.epoch());
+            self.publish(image);
+        }
+        for job in group {
+            job.answer(written.as_ref().err());
+        }
+    }
+
+    fn write(&mut self, batches: &[Vec<u8>], now_ms: i64) -> Result<(), ControllerError> {
+        for bytes in batches.iter().filter(|bytes| !bytes.is_empty()) {
+            self.log.append(bytes, now_ms)?;
+        }
+        self.log.commit()
+    }
+
+    fn publish(&mut self, image: Image) {
+        let before = std::mem::replace(&mut self.image, self.shared.publish(image));
+        let changed = [ConfigResource::cluster_default(), ConfigResource::broker(self.node_id)]
+            .iter()
+            .any(|resource| before.configs(resource) != self.image.configs(resource));
+        if changed {
+            self.config = dynamic_config(&self.static_config, &self.image, self.node_id);
+        }
+    }
+}
+
+/// The broker's configuration with the dynamic values of `image`. A directory may come from elsewhere: values
+/// that do not fit are left out, and said.
+pub(super) fn dynamic_config(config: &Arc<BrokerConfig>, image: &Image, node_id: i32) -> Arc<BrokerConfig> {
+    let cluster = image.configs(&ConfigResource::cluster_default());
+    let broker = image.configs(&ConfigResource::broker(node_id));
+    match config.with_dynamic(&cluster, &broker) {
+        Ok(dynamic) => Arc::new(dynamic),
+        Err(error) => {
+            tracing::warn!(%error, "dynamic broker configurations are left out");
+            Arc::clone(config)
+        }
+    }
+}
+
+/// The level that records are written for.
+pub(super) fn level_of(image: &Image) -> i16 {
+    match image.feature(METADATA_VERSION) {
+        0 => *LEVELS.end(),
+        level => level,
+    }
+}
+
+/// An id that nobody has had: Kafka's rules (no reserved one, none whose text looks like an option).
+pub(super) fn draw_id() -> Uuid {
+    loop {
+        let mut bytes = [0; 16];
+        // The system's randomness does not fail once it is there; a zero id is reserved and drawn again.
+        if getrandom::fill(&mut bytes).is_err() {
+            continue;
+        }
+        let id = Uuid::from_random_bytes(bytes);
+        if !id.is_reserved() && !id.to_string().starts_with('-') {
+            return id;
+        }
+    }
+}
+
+/// The records of a start, written in one append: the features of a new log, this node's registrations, and
+/// the partitions that get their leader back. Returns the image that they add up to.
+pub(super) fn begin(
+    opened: &mut Opened,
+    node: &NodeIdentity,
+    config: &BrokerConfig,
+    clean_broker_epoch: Option<i64>,
+    now_ms: i64,
+) -> Result<Image, ControllerError> {
+    let mut start = Start {
+        builder: opened.replayed.image.builder(),
+        next: opened.log.end_offset(),
+        bytes: Vec::new(),
+        log: &mut opened.log,
+        now_ms,
+    };
+    if opened.replayed.image.in_transaction() {
+        start.write(&[AbortTransactionRecord::default().into()])?;
+    }
+    if opened.replayed.image.features().is_empty() {
+        start.write(&bootstrap(&opened.bootstrap, config))?;
+    }
+    if level_of(start.builder.image()) >= LEVEL_CONTROLLER_REGISTRATION {
+        start.write(&[register_controller(node)])?;
+    }
+    let registered = start.builder.image().broker(node.node_id).map(|broker| broker.epoch);
+    let was_clean = clean_broker_epoch.is_some() && clean_broker_epoch == registered;
+    let broker_epoch = start.next.0;
+    start.write(&[register_broker(node, broker_epoch)])?;
+    start.write(&[unfence(node.node_id, broker_epoch)])?;
+    let elections = elect_after_return(start.builder.image(), node.node_id, was_clean);
+    for chunk in elections.chunks(BATCH_RECORDS_MAX) {
+        start.write(chunk)?;
+    }
+    start.finish()
+}
+
+/// The records that a log without features begins with.
+fn bootstrap(features: &[MetadataRecord], config: &BrokerConfig) -> Vec<MetadataRecord> {
+    let level_named = |wanted: &str| {
+        features.iter().find_map(|record| match record {
+            MetadataRecord::FeatureLevel(feature) if &*feature.name == wanted => Some(feature.feature_level),
+            _ => None,
+        })
+    };
+    let in_transaction = level_named(METADATA_VERSION).is_some_and(|level| level >= LEVEL_TRANSACTIONS);
+    let mut records = Vec::with_capacity(features.len() + 3);
+    if in_transaction {
+        let begin = BeginTransactionRecord {
+            name: Some("Bootstrap records".into()),
+            ..BeginTransactionRecord::default()
+        };
+        records.push(begin.into());
+    }
+    records.extend_from_slice(features);
+    if level_named("eligible.leader.replicas.version").is_some_and(|level| level > 0) {
+        records.push(min_isr_record(config.topic_defaults.min_insync_replicas));
+    }
+    if in_transaction {
+        records.push(EndTransactionRecord::default().into());
+    }
+    records
+}
+
+/// The batches of a start on their way.
+struct Start<'a> {
+    builder: crate::metadata::ImageBuilder,
+    next: Offset,
+    bytes: Vec<u8>,
+    log: &'a mut MetadataLog,
+    now_ms: i64,
+}
+
+impl Start<'_> {
+    /// Adds one batch.
+    fn write(&mut self, records: &[MetadataRecord]) -> Result<(), ControllerError> {
+        for record in records {
+            let unfit = |error: crate::metadata::ApplyError| ControllerError::Record(error.to_string());
+            self.builder.apply(record.clone()).map_err(unfit)?;
+        }
+        let level = level_of(self.builder.image());
+        self.log.encode(records, level, self.now_ms, &mut self.bytes)?;
+        self.next = self.next + records.len() as i64;
+        if self.bytes.len() > APPEND_BYTES_MAX {
+            self.append()?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self) -> Result<(), ControllerError> {
+        if !self.bytes.is_empty() {
+            self.log.append(&std::mem::take(&mut self.bytes), self.now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Image, ControllerError> {
+        self.append()?;
+        assert!(self.next == self.log.end_offset(), "every record of the start got the offset it was given");
+        self.log.commit()?;
+        Ok(self.builder.finish(self.next, self.log.epoch()))
+    }
+}
+
+/// Starts the thread.
+pub(super) fn spawn(driver: Driver) -> Result<Sender<Command>, ControllerError> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::Builder::new()
+        .name("controller".to_owned())
+        .spawn(move || driver.run(&receiver))
+        .map_err(|error| ControllerError::System(format!("the controller's thread cannot start: {error}")))?;
+    Ok(sender)
+}

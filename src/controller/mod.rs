@@ -1,0 +1,273 @@
+//! The controller of a node that is its own quorum: it alone decides on topics, configurations, registrations
+//! and producer ids, and keeps every decision in the log `__cluster_metadata` before anybody hears of it.
+//!
+//! Decisions are pure functions of a request and an [`Image`] (`topics`, `topic_changes`, `configs`,
+//! `producer_ids`, `brokers`, `placement`). What acts is `driver`: one thread with the log, on which requests
+//! that wait together are written together. Every start is a new leader epoch and a new broker epoch.
+//!
+//! Promised: what an answer says was done is on disk and in [`Controller::image`]; a request's records count
+//! together or not at all; a directory of another quorum, cluster or newer format is refused before a byte of
+//! it is changed.
+
+mod brokers;
+mod configs;
+mod decision;
+mod deferred_sync;
+mod driver;
+mod error;
+mod metadata_log;
+mod placement;
+mod producer_ids;
+mod quorum_state;
+mod replay;
+mod topic_changes;
+mod topics;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::BrokerConfig;
+use crate::metadata::{BrokerEndpoint, Image};
+use crate::protocol::ErrorCode;
+use crate::protocol::messages::alter_configs_request::AlterConfigsRequest;
+use crate::protocol::messages::alter_configs_response::AlterConfigsResponse;
+use crate::protocol::messages::create_partitions_request::CreatePartitionsRequest;
+use crate::protocol::messages::create_partitions_response::CreatePartitionsResponse;
+use crate::protocol::messages::create_topics_request::CreateTopicsRequest;
+use crate::protocol::messages::create_topics_response::CreateTopicsResponse;
+use crate::protocol::messages::delete_topics_request::DeleteTopicsRequest;
+use crate::protocol::messages::delete_topics_response::DeleteTopicsResponse;
+use crate::protocol::messages::incremental_alter_configs_request::IncrementalAlterConfigsRequest;
+use crate::protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponse;
+use crate::storage::{Disk, LogHome};
+use crate::types::{Clock, ProducerId, Uuid};
+
+pub use decision::Refusal;
+pub use error::ControllerError;
+
+use brokers::NodeIdentity;
+use decision::{Answer, Context, Decision};
+use deferred_sync::DeferredSync;
+use driver::{Command, Driver, Pending, Shared};
+use metadata_log::Home;
+
+/// What a controller is started with.
+#[derive(Clone)]
+pub struct ControllerOptions {
+    /// The directory's disk and deletions. The directory is locked by the caller.
+    pub home: LogHome,
+    /// The log directory that holds, or will hold, `__cluster_metadata-0`.
+    pub metadata_dir: PathBuf,
+    /// Its id in `meta.properties`.
+    pub metadata_dir_id: Uuid,
+    /// The ids of all online log directories.
+    pub log_dir_ids: Vec<Uuid>,
+    /// The cluster's id in `meta.properties`.
+    pub cluster_id: String,
+    /// `node.id`
+    pub node_id: i32,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The configuration that the broker was started with.
+    pub config: Arc<BrokerConfig>,
+    /// What clients are told: the advertised listeners with their real hosts and ports.
+    pub endpoints: Vec<BrokerEndpoint>,
+    /// What voters are told. A lone node without a controller listener has `CONTROLLER://localhost:9093`, the
+    /// one of the `server.properties` that Kafka ships: another broker can take the directory over by it.
+    pub controller_endpoint: Option<BrokerEndpoint>,
+    /// The broker epoch in `.kafka_cleanshutdown`, where every directory was left clean.
+    pub clean_broker_epoch: Option<i64>,
+}
+
+/// A handle on the controller; clones are the same controller.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    shared: Arc<Shared>,
+    commands: Arc<Mutex<Option<Sender<Command>>>>,
+    node_id: i32,
+    config: Arc<BrokerConfig>,
+}
+
+impl Controller {
+    /// Replays or formats the directory's metadata, takes office in a new epoch, registers and unfences this
+    /// broker, and starts the thread. Blocks for the reading; what it writes is on disk before the first
+    /// change is acknowledged.
+    ///
+    /// # Errors
+    /// [`ControllerError`]: the directory is another quorum's, newer or damaged, or the disk failed.
+    pub fn start(options: ControllerOptions) -> Result<Self, ControllerError> {
+        let now_ms = options.clock.now_ms();
+        let start_disk = DeferredSync::new(Arc::clone(&options.home.disk));
+        let home = LogHome { disk: Arc::clone(&start_disk) as Arc<dyn Disk>, ..options.home };
+        let node = NodeIdentity {
+            node_id: options.node_id,
+            incarnation_id: driver::draw_id(),
+            endpoints: options.endpoints,
+            controller_endpoint: options.controller_endpoint.unwrap_or_else(default_controller_endpoint),
+            rack: options.config.rack.clone(),
+            log_dirs: options.log_dir_ids,
+        };
+        let mut opened = Home {
+            home: &home,
+            directory: &options.metadata_dir,
+            directory_id: options.metadata_dir_id,
+            cluster_id: &options.cluster_id,
+            node: &node,
+            options: metadata_log::log_options(&options.config),
+            now_ms,
+        }
+        .open()?;
+        let image = driver::begin(&mut opened, &node, &options.config, options.clean_broker_epoch, now_ms)?;
+        let shared = Shared::new(image);
+        let image = shared.image.load_full();
+        let commands = driver::spawn(Driver {
+            log: opened.log,
+            start_disk,
+            shared: Arc::clone(&shared),
+            config: driver::dynamic_config(&options.config, &image, options.node_id),
+            image,
+            static_config: Arc::clone(&options.config),
+            node_id: options.node_id,
+            clock: options.clock,
+            next_start: 0,
+            failure: None,
+        })?;
+        Ok(Self {
+            shared,
+            commands: Arc::new(Mutex::new(Some(commands))),
+            node_id: options.node_id,
+            config: options.config,
+        })
+    }
+
+    /// What the cluster has agreed on so far.
+    #[must_use]
+    pub fn image(&self) -> Arc<Image> {
+        self.shared.image.load_full()
+    }
+
+    /// The image, and every one that follows; a slow receiver sees the newest.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Arc<Image>> {
+        self.shared.changes.subscribe()
+    }
+
+    /// The epoch this broker registered with: what `.kafka_cleanshutdown` is to say.
+    #[must_use]
+    pub fn broker_epoch(&self) -> i64 {
+        self.image().broker(self.node_id).map_or(-1, |broker| broker.epoch)
+    }
+
+    /// The broker's configuration with the dynamic values of the current image.
+    #[must_use]
+    pub fn broker_config(&self) -> Arc<BrokerConfig> {
+        driver::dynamic_config(&self.config, &self.image(), self.node_id)
+    }
+
+    /// Creates topics; each is answered by itself.
+    pub async fn create_topics(&self, request: CreateTopicsRequest) -> CreateTopicsResponse {
+        self.decide(move |context| topics::create(context, &request)).await
+    }
+
+    /// Deletes topics by name or by id; each is answered by itself.
+    pub async fn delete_topics(&self, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+        self.decide(move |context| topic_changes::delete(context, &request)).await
+    }
+
+    /// Adds partitions; each topic is answered by itself.
+    pub async fn create_partitions(&self, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+        self.decide(move |context| topic_changes::create_partitions(context, &request)).await
+    }
+
+    /// Replaces the settings of resources; each is answered by itself.
+    pub async fn alter_configs(&self, request: AlterConfigsRequest) -> AlterConfigsResponse {
+        self.decide(move |context| configs::alter(context, &request)).await
+    }
+
+    /// Changes settings of resources; each is answered by itself.
+    pub async fn incremental_alter_configs(
+        &self,
+        request: IncrementalAlterConfigsRequest,
+    ) -> IncrementalAlterConfigsResponse {
+        self.decide(move |context| configs::alter_incrementally(context, &request)).await
+    }
+
+    /// A block of producer ids that nobody has been given: the first, and how many.
+    ///
+    /// # Errors
+    /// The metadata log failed or is closed.
+    pub async fn allocate_producer_ids(&self) -> Result<(ProducerId, i32), ErrorCode> {
+        self.decide(producer_ids::allocate).await
+    }
+
+    /// Closes the metadata log; afterwards everything is refused.
+    ///
+    /// # Errors
+    /// The log could not be left clean.
+    pub async fn shutdown(&self) -> Result<(), ControllerError> {
+        let Some(commands) = self.commands.lock().take() else { return Ok(()) };
+        let (reply, closed) = oneshot::channel();
+        if commands.send(Command::Shutdown(reply)).is_err() {
+            return Ok(());
+        }
+        closed.await.unwrap_or(Ok(()))
+    }
+
+    /// Hands a decision to the thread and waits for its answer.
+    async fn decide<A: Answer>(
+        &self,
+        decide: impl Fn(&mut Context<'_>) -> Decision<A> + Send + Sync + 'static,
+    ) -> A {
+        let decide = Arc::new(decide);
+        let (reply, answer) = oneshot::channel();
+        let job = Pending::new(
+            {
+                let decide = Arc::clone(&decide);
+                move |context: &mut Context<'_>| decide(context)
+            },
+            reply,
+        );
+        self.send(Command::Decide(Box::new(job)));
+        // A job that could not be sent, or was not decided, is gone and its reply with it.
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => self.refuse_all(&*decide),
+        }
+    }
+
+    fn send(&self, command: Command) {
+        if let Some(commands) = &*self.commands.lock() {
+            let _ = commands.send(command);
+        }
+    }
+
+    /// The answer that refuses everything: decided as ever, and then not done.
+    fn refuse_all<A: Answer>(&self, decide: &(impl Fn(&mut Context<'_>) -> Decision<A> + ?Sized)) -> A {
+        let mut builder = self.image().builder();
+        let config = self.broker_config();
+        let mut context = Context {
+            builder: &mut builder,
+            config: &config,
+            static_config: &self.config,
+            node_id: self.node_id,
+            draw_id: &mut driver::draw_id,
+            next_start: &mut 0,
+        };
+        let mut answer = decide(&mut context).answer;
+        answer.refuse(&Refusal::new(ErrorCode::NotController, "The controller is shutting down."));
+        answer
+    }
+}
+
+fn default_controller_endpoint() -> BrokerEndpoint {
+    BrokerEndpoint {
+        name: "CONTROLLER".to_owned(),
+        host: "localhost".to_owned(),
+        port: 9093,
+        security_protocol: 0,
+    }
+}
