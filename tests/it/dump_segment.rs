@@ -202,6 +202,14 @@ fn json_is_one_object_a_line_and_safe_for_any_bytes() {
     assert_eq!(records[0]["partition"], 0);
     assert!(records[0]["value_base64"].is_string() && records[0].get("value").is_none());
     assert_eq!(records[3]["key"], "a: b");
+    // Without metadata a record has the fields that `produce --json` takes, and no other.
+    let bare = stdout(&[path, "--json", "--print-data-log", "--skip-record-metadata"]);
+    let record: serde_json::Value = serde_json::from_str(bare.lines().last().unwrap()).unwrap();
+    let fields: Vec<&String> = record.as_object().unwrap().keys().collect();
+    assert_eq!(
+        fields,
+        ["topic", "partition", "offset", "timestamp", "timestamp_type", "key", "value", "headers"]
+    );
     let batches = stdout(&[path, "--json"]);
     let batch: serde_json::Value = serde_json::from_str(batches.lines().next().unwrap()).unwrap();
     assert_eq!((&batch["base_offset"], &batch["count"]), (&0.into(), &4.into()));

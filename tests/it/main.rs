@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 mod allocation;
+mod batches;
 mod command_line;
 mod config_table;
 mod connections;

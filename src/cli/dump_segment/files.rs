@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use indicatif::ProgressBar;
+
 use crate::cli::dump_segment::KafkaOptions;
 use crate::cli::dump_segment::indexes;
 use crate::cli::dump_segment::json::JsonLines;
@@ -26,6 +28,16 @@ use crate::types::{Offset, TopicPartition};
 pub(super) const LIMITS: InflateLimits = InflateLimits { floor_bytes: 4 << 30, ratio: 1_000 };
 /// No small file of Kafka's is larger: a checkpoint has a line a partition.
 const SMALL_FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Below this a progress bar would only flicker.
+const PROGRESS_BYTES_MIN: u64 = 64 << 20;
+
+/// A bar over all that the logs among `targets` hold, where that is long work.
+pub(super) fn progress(disk: &dyn Disk, targets: &[Target], output: &Output) -> Option<ProgressBar> {
+    let logs = targets.iter().filter(|target| target.content.holds_batches());
+    let total: u64 = logs.filter_map(|log| disk.stat(&log.path).ok()?).map(|stat| stat.len).sum();
+    (total >= PROGRESS_BYTES_MIN).then(|| output.progress_bytes(total, "reading"))
+}
 
 /// The files below `path` in the order in which they are read; a file stands for itself. Names that are none of
 /// Kafka's are given to `ignored`.
@@ -79,6 +91,8 @@ pub(super) struct Dump<'o> {
     max_bytes: Option<u64>,
     range: Range,
     pub(super) scratch: Scratch,
+    /// Only where stdout is no terminal: there the lines themselves show that it goes on.
+    progress: Option<ProgressBar>,
     is_damaged: bool,
     has_failed: bool,
 }
@@ -99,26 +113,30 @@ impl<'o> Dump<'o> {
             max_bytes: options.max_bytes,
             range,
             scratch: Scratch::new(),
+            progress: None,
             is_damaged: false,
             has_failed: false,
         }
     }
 
     pub(super) fn run(mut self, paths: &[PathBuf]) -> anyhow::Result<Exit> {
+        let mut found = Vec::new();
         for path in paths {
-            let mut ignored = Vec::new();
-            match targets(&*self.disk, path, &mut |path| ignored.push(path.to_owned())) {
-                Ok(targets) => {
-                    for target in targets {
-                        self.file(&target)?;
-                    }
-                }
+            let output = &mut *self.output;
+            let mut ignored =
+                |path: &Path| output.say(format_args!("Ignoring unknown file {}", path.display()));
+            match targets(&*self.disk, path, &mut ignored) {
+                Ok(targets) => found.extend(targets),
                 Err(error) => self.failed(format_args!("{}: {error}", path.display())),
             }
-            for path in ignored {
-                self.output.say(format_args!("Ignoring unknown file {}", path.display()));
-            }
         }
+        if !self.output.is_terminal() {
+            self.progress = progress(&*self.disk, &found, self.output);
+        }
+        for target in found {
+            self.file(&target)?;
+        }
+        self.progress.iter().for_each(ProgressBar::finish_and_clear);
         Ok(if self.is_damaged { Exit::Damage } else { Exit::failed_if(self.has_failed) })
     }
 
@@ -153,7 +171,10 @@ impl<'o> Dump<'o> {
         let mut order = Order::default();
         loop {
             match scan.next() {
-                Ok(Some(raw)) => self.entry(target, &raw, &mut order)?,
+                Ok(Some(raw)) => {
+                    self.entry(target, &raw, &mut order)?;
+                    self.progress.iter().for_each(|bar| bar.inc(raw.bytes.len() as u64));
+                }
                 Ok(None) => break,
                 Err(ScanFault::Io(error)) => return Err(error.into()),
                 Err(fault) => {

@@ -40,6 +40,8 @@ Examples:
   klamm dump-segment /var/lib/klamm/orders-0 --summary
   klamm dump-segment /var/lib/klamm/orders-0 --deep-iteration --from 1000 --to 1010
   klamm dump-segment /var/lib/klamm/orders-0 --print-data-log --json --from @-15m | jq .value
+  klamm dump-segment /backup/orders-0/*.log --print-data-log --skip-record-metadata --json |
+    klamm produce --json orders
   klamm dump-segment --cluster-metadata-decoder --files /var/lib/klamm/__cluster_metadata-0/00000000000000000000.log")]
 pub struct Args {
     /// Files, or folders of files

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::cli::dump_segment::files::targets;
+use crate::cli::dump_segment::files::{progress, targets};
 use crate::cli::dump_segment::lines::Target;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Table};
@@ -15,9 +15,6 @@ use crate::record::{BatchError, BatchRef, Codec, LegacyMessage, MAGIC, NO_TIMEST
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::inspect::{BatchScan, RawBatch, ScanFault};
 use crate::types::{ByteSize, Offset};
-
-/// Below this a progress bar would only flicker.
-const PROGRESS_BYTES_MIN: u64 = 64 << 20;
 
 /// What is counted of one log.
 #[derive(Debug, Default)]
@@ -115,8 +112,7 @@ pub(super) fn run(paths: &[PathBuf], json: bool, output: &mut Output) -> anyhow:
             }
         }
     }
-    let total: u64 = logs.iter().filter_map(|log| disk.stat(&log.path).ok()?).map(|stat| stat.len).sum();
-    let progress = (total >= PROGRESS_BYTES_MIN).then(|| output.progress_bytes(total, "reading"));
+    let progress = progress(&*disk, &logs, output);
     let mut table = Table::new([
         "FILE",
         ">FIRST",

@@ -155,6 +155,10 @@ impl From<Codec> for Compression {
     }
 }
 
+/// zstd knows no smaller window, and no producer's level asks for a larger one.
+const ZSTD_WINDOW_LOG_LEAST: u32 = 10;
+const ZSTD_WINDOW_LOG_MOST: u32 = 27;
+
 /// How far a compressed piece may inflate before it counts as a bomb: the larger of a floor and a ratio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InflateLimits {
@@ -176,6 +180,12 @@ impl InflateLimits {
     #[must_use]
     pub fn cap_bytes(&self, compressed: usize) -> u64 {
         self.floor_bytes.max(self.ratio.saturating_mul(compressed as u64))
+    }
+
+    /// The largest window a zstd frame may ask for, as a power of two: twice the floor, and never more than the
+    /// 128 MiB of zstd's highest level.
+    fn zstd_window_log_max(&self) -> u32 {
+        self.floor_bytes.saturating_mul(2).max(1).ilog2().clamp(ZSTD_WINDOW_LOG_LEAST, ZSTD_WINDOW_LOG_MOST)
     }
 }
 
@@ -201,8 +211,7 @@ impl Scratch {
         compressed: &'s [u8],
         limits: &InflateLimits,
     ) -> Result<Window<'s>, BatchError> {
-        let cap = limits.cap_bytes(compressed.len());
-        let inflater = Inflater::new(codec, compressed, cap, &mut self.decoders)?;
+        let inflater = Inflater::new(codec, compressed, limits, &mut self.decoders)?;
         Ok(Window::new(inflater, &mut self.window))
     }
 }
@@ -241,15 +250,19 @@ impl<'s> Inflater<'s> {
     fn new(
         codec: Codec,
         compressed: &'s [u8],
-        cap: u64,
+        limits: &InflateLimits,
         decoders: &'s mut Decoders,
     ) -> Result<Self, BatchError> {
+        let cap = limits.cap_bytes(compressed.len());
         let stream = match codec {
             Codec::None => return Err(codec.broken("the batch is not compressed")),
             Codec::Gzip => Stream::Gzip(gzip::Stream::new(compressed, &mut decoders.gzip)),
             Codec::Snappy => Stream::Snappy(snappy::Stream::new(compressed, cap, &mut decoders.snappy)?),
             Codec::Lz4 => Stream::Lz4(lz4::Stream::new(compressed, &mut decoders.lz4)?),
-            Codec::Zstd => Stream::Zstd(zstandard::Stream::new(compressed, &mut decoders.zstd)?),
+            Codec::Zstd => {
+                let window_log_max = limits.zstd_window_log_max();
+                Stream::Zstd(zstandard::Stream::new(compressed, window_log_max, &mut decoders.zstd)?)
+            }
         };
         Ok(Self { codec, stream, produced: 0, cap })
     }

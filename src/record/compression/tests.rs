@@ -116,6 +116,18 @@ fn s1_8_decompression_bombs_stop_at_the_cap() {
 }
 
 #[test]
+fn s1_8_a_zstd_frame_may_not_ask_for_a_window_beyond_the_limits() {
+    // Magic, a descriptor without content size, a window of 2^31 bytes, and of 2^27.
+    let frame = |exponent: u8| [0x28, 0xb5, 0x2f, 0xfd, 0x00, (exponent - 10) << 3, 1, 0, 0];
+    let refused = |exponent, floor_bytes| {
+        let limits = InflateLimits { floor_bytes, ratio: 0 };
+        inflate_to_vec(Codec::Zstd, &frame(exponent), &limits, &mut Scratch::new()).is_err()
+    };
+    assert!(refused(31, 64 << 20) && refused(28, 64 << 20) && !refused(27, 64 << 20));
+    assert!(refused(22, 1 << 20) && !refused(21, 1 << 20));
+}
+
+#[test]
 fn s1_8_pieces_that_end_early_or_go_on_are_broken() {
     for codec in all() {
         let whole = compress(codec.into(), &sample(1_000)).unwrap();

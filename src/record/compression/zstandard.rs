@@ -5,8 +5,6 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, get
 use super::super::error::BatchError;
 use super::Codec;
 
-/// 128 MiB, the most that any level of any producer asks for without being told to.
-const WINDOW_LOG_MAX: u32 = 27;
 /// A context that one odd batch made larger than this is not kept.
 const KEPT_SIZE_MAX: usize = 16 << 20;
 
@@ -23,7 +21,11 @@ pub(super) struct Stream<'s> {
 }
 
 impl<'s> Stream<'s> {
-    pub(super) fn new(input: &'s [u8], context: &'s mut Context) -> Result<Self, BatchError> {
+    pub(super) fn new(
+        input: &'s [u8],
+        window_log_max: u32,
+        context: &'s mut Context,
+    ) -> Result<Self, BatchError> {
         if input.is_empty() {
             return Err(Codec::Zstd.broken("it is empty"));
         }
@@ -32,13 +34,10 @@ impl<'s> Stream<'s> {
         }
         let decoder = match &mut context.decoder {
             Some(decoder) => decoder,
-            empty => {
-                let mut decoder = DCtx::try_create().ok_or_else(|| Codec::Zstd.broken("out of memory"))?;
-                decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(broken)?;
-                empty.insert(decoder)
-            }
+            empty => empty.insert(DCtx::try_create().ok_or_else(|| Codec::Zstd.broken("out of memory"))?),
         };
         decoder.reset(ResetDirective::SessionOnly).map_err(broken)?;
+        decoder.set_parameter(DParameter::WindowLogMax(window_log_max)).map_err(broken)?;
         Ok(Self { size: input.len(), input: InBuffer::around(input), decoder, inside_frame: false })
     }
 
