@@ -1,4 +1,4 @@
-//! What the message targets share: the property that they check, and their seeds.
+//! What the targets share: the property that message targets check, seeds, and limits that fit libFuzzer's.
 
 use std::fs;
 use std::path::Path;
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use klamm::protocol::messages::{self, Entry, RecodeError};
 use klamm::protocol::schema::Kind;
 use klamm::protocol::{Decoder, apis};
+use klamm::record::{BatchFrame, BatchRef, InflateLimits};
 
 /// What can be read can be printed and written, and what is written reads as the same. Memory is bounded by
 /// libFuzzer's `-malloc_limit_mb`.
@@ -29,7 +30,8 @@ pub fn write_seeds(target: &str) {
         return;
     }
     fs::create_dir_all(&corpus).expect("the corpus folder");
-    let golden = fs::read_to_string(here.join("../testdata/golden/messages.tsv")).expect("the golden vectors");
+    let golden =
+        fs::read_to_string(here.join("../testdata/golden/messages.tsv")).expect("the golden vectors");
     for (number, line) in golden.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
         if let Some(seed) = seed(line, target) {
             fs::write(corpus.join(format!("golden-{number}")), seed).expect("a seed");
@@ -65,4 +67,48 @@ fn head(index: usize, version: i16) -> (&'static str, Vec<u8>) {
         }
         _ => ("log_record", [(index as u16).to_be_bytes(), version_bytes].concat()),
     }
+}
+
+/// Limits of a broker in small: whatever comes out is held against a megabyte.
+pub const LIMITS: InflateLimits = InflateLimits { floor_bytes: 1 << 20, ratio: 10 };
+
+/// Fills `corpus/TARGET/` with what `seed` makes of each batch of the logs that Kafka wrote, unless something is
+/// there.
+pub fn write_batch_seeds(target: &str, seed: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = here.join("corpus").join(target);
+    if fs::read_dir(&corpus).is_ok_and(|mut entries| entries.next().is_some()) {
+        return;
+    }
+    fs::create_dir_all(&corpus).expect("the corpus folder");
+    let mut folders = vec![here.join("../testdata/kafka")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("testdata").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|suffix| suffix == "log") {
+                let bytes = fs::read(&path).expect("a log");
+                let mut rest = &bytes[..];
+                while let Ok(frame) = BatchFrame::parse(rest) {
+                    let Some(batch) = rest.get(..frame.size()) else { break };
+                    if let Some(seed) = seed(batch) {
+                        let name = format!(
+                            "{:016x}",
+                            seed.iter().fold(0u64, |h, b| h.rotate_left(7) ^ u64::from(*b))
+                        );
+                        fs::write(corpus.join(name), seed).expect("a seed");
+                    }
+                    rest = &rest[batch.len()..];
+                }
+            }
+        }
+    }
+}
+
+/// Codec and payload of a compressed batch, as the `inflate` target wants them.
+pub fn packed(batch: &[u8]) -> Option<Vec<u8>> {
+    let batch = BatchRef::first(batch).ok()?;
+    let codec = batch.header.codec().ok()?;
+    (codec.id() > 0).then(|| [&[codec.id() - 1], batch.payload()].concat())
 }
