@@ -318,9 +318,11 @@ fn end_after_clean_stop(
     if point > active.base && files.snapshots.contains(&point) && has_indexes {
         return Ok(Some(point));
     }
-    match active.read_next_offset(place)? {
-        Ok(next) => Ok(Some(next)),
-        Err(_) => Ok(None),
+    match active.read_next_offset(place) {
+        Ok(Ok(next)) => Ok(Some(next)),
+        // Marked clean or not: a segment that does not end with a whole batch is checked.
+        Ok(Err(_)) | Err(StorageError::Corrupt { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -219,6 +219,7 @@ impl Log {
         let preallocated_len = self.options.preallocate.then_some(self.options.segment_bytes);
         self.segments.push(Segment::create(&self.place, base, jitter_ms, preallocated_len, now_ms)?);
         self.names_made += 1;
+        self.is_touched = true;
         self.producers.set_end_offset(base);
         let snapshot = self.producers.take_snapshot(&self.place)?;
         self.unsynced_snapshots.extend(snapshot);

@@ -590,3 +590,19 @@ fn batches_larger_than_a_segment_are_refused() {
         log.append_as_leader(&sized(2_000), EPOCH, klamm::storage::AppendOrigin::Client, NOW).unwrap_err();
     assert!(matches!(error, AppendError::LargerThanSegment { segment_bytes: 1_000, .. }), "{error}");
 }
+
+#[test]
+fn a_segment_that_was_begun_and_not_written_to_is_cut_at_a_clean_stop() {
+    let mut world = World::new();
+    world.options.preallocate = true;
+    world.options.segment_bytes = 100_000;
+    let mut log = world.create();
+    append(&mut log, &batch(&["a"]));
+    log.roll(NOW).unwrap();
+    let log = world.reopen_clean(log);
+    assert_eq!((log.log_end_offset(), log.segment_count()), (Offset(1), 2));
+    for suffix in ["log", "index", "timeindex"] {
+        let file = world.path().join(format!("00000000000000000001.{suffix}"));
+        assert_eq!(std::fs::metadata(file).unwrap().len(), 0, "{suffix}");
+    }
+}

@@ -5,5 +5,6 @@ mod directories;
 mod hostile;
 mod kafka_directories;
 mod lifetime;
+mod model;
 mod producers;
 mod world;
