@@ -145,6 +145,9 @@ impl BrokerConfig {
             warnings.push(Warning::UnknownKeys(unknown));
         }
         check_built(&fixed, &mut warnings)?;
+        if let Some(node) = fixed.get("node.id").cloned() {
+            fixed.entry("broker.id".to_owned()).or_insert(node);
+        }
         let mut config = Self::build(BrokerLayers { fixed, ..BrokerLayers::default() })?;
         if !layers.dirs.is_empty() {
             config.metadata_log_dir.clone_from(&layers.dirs[0]);
@@ -175,6 +178,15 @@ impl BrokerConfig {
             BrokerLayers { fixed: self.layers.fixed.clone(), cluster: known(cluster), broker: known(broker) };
         let built = Self::build(layers)?;
         Ok(Self { log_dirs: self.log_dirs.clone(), metadata_log_dir: self.metadata_log_dir.clone(), ..built })
+    }
+
+    /// The same broker, once its directory or a default has said which node it is.
+    #[must_use]
+    pub fn with_node_id(mut self, node_id: i32) -> Self {
+        for key in ["node.id", "broker.id"] {
+            self.layers.fixed.insert(key.to_owned(), node_id.to_string());
+        }
+        Self { node_id: Some(node_id), ..self }
     }
 
     pub(super) fn layers(&self) -> &BrokerLayers {

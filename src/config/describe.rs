@@ -41,11 +41,21 @@ pub struct Synonym {
     pub source: ConfigSource,
 }
 
+/// Throttles that a reassignment sets and takes away again; without one, Kafka does not list them.
+const SHOWN_WHERE_SET: &[&str] = &[
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+
 impl BrokerConfig {
     /// Every documented key of this broker.
     #[must_use]
     pub fn describe(&self) -> Vec<DescribedConfig> {
-        table::keys(Scope::Broker).filter(|key| !key.internal).map(|key| self.describe_key(key)).collect()
+        let is_shown = |key: &&ConfigKey| {
+            !key.internal && (self.layers().set(key.name).is_some() || !SHOWN_WHERE_SET.contains(&key.name))
+        };
+        table::keys(Scope::Broker).filter(is_shown).map(|key| self.describe_key(key)).collect()
     }
 
     /// What is set for all brokers of the cluster.
@@ -235,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_described_without_their_value() {
+    fn cve_2019_12399_passwords_are_described_without_their_value() {
         let config = find(broker(&[]).describe(), "ssl.key.password");
         assert!(config.is_sensitive && config.value.is_none());
         let node = find(broker(&[]).describe(), "node.id");

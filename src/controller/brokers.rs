@@ -116,10 +116,19 @@ pub(super) fn register_broker(node: &NodeIdentity, broker_epoch: i64) -> Metadat
 
 /// Opens the broker for clients.
 pub(super) fn unfence(broker_id: i32, broker_epoch: i64) -> MetadataRecord {
+    change_fence(broker_id, broker_epoch, -1)
+}
+
+/// Closes it to them.
+pub(super) fn fence(broker_id: i32, broker_epoch: i64) -> MetadataRecord {
+    change_fence(broker_id, broker_epoch, 1)
+}
+
+fn change_fence(broker_id: i32, broker_epoch: i64, fenced: i8) -> MetadataRecord {
     MetadataRecord::from(BrokerRegistrationChangeRecord {
         broker_id,
         broker_epoch,
-        fenced: -1,
+        fenced,
         ..BrokerRegistrationChangeRecord::default()
     })
 }

@@ -20,7 +20,7 @@ use crate::protocol::messages::end_transaction_record::EndTransactionRecord;
 use crate::types::{Clock, Offset, Uuid};
 
 use super::brokers::{
-    NodeIdentity, elect_after_return, min_isr_record, register_broker, register_controller, unfence,
+    NodeIdentity, elect_after_return, fence, min_isr_record, register_broker, register_controller, unfence,
 };
 use super::decision::{Answer, Context, Decision, Refusal};
 use super::error::ControllerError;
@@ -137,10 +137,24 @@ impl Driver {
             }
             self.decide(group);
             if let Some(reply) = shutdown {
-                let _ = reply.send(self.log.close());
+                let _ = reply.send(self.close());
                 return;
             }
         }
+    }
+
+    /// Fences the broker, so that the next one on this directory need not wait for its session to end, and
+    /// leaves the log whole.
+    fn close(&mut self) -> Result<(), ControllerError> {
+        let epoch = self.image.broker(self.node_id).map(|broker| broker.epoch);
+        if let (None, Some(epoch)) = (&self.failure, epoch) {
+            let mut bytes = Vec::new();
+            let now_ms = self.clock.now_ms();
+            let level = level_of(&self.image);
+            self.log.encode(&[fence(self.node_id, epoch)], level, now_ms, &mut bytes)?;
+            self.write(&[bytes], now_ms)?;
+        }
+        self.log.close()
     }
 
     fn fail(&mut self, why: &str) {

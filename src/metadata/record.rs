@@ -162,12 +162,47 @@ impl MetadataRecord {
     /// Text beyond what the protocol carries.
     pub fn encode(&self, metadata_version: i16) -> Result<Bytes, EncodeError> {
         let version = self.written_version(metadata_version);
+        if metadata_version < LEVEL_DIRECTORIES && self.names_directories() {
+            return self.without_directories().encode(metadata_version);
+        }
         let mut encoder = Encoder::with_capacity(64);
         encoder.unsigned_varint(FRAME_VERSION);
         encoder.unsigned_varint(u32::from(self.type_key().unsigned_abs()));
         encoder.unsigned_varint(u32::from(version.unsigned_abs()));
         self.encode_message(&mut encoder, version)?;
         encoder.into_bytes().map_err(|fault| EncodeError { message: self.name(), version, fault })
+    }
+
+    fn names_directories(&self) -> bool {
+        match self {
+            Self::RegisterBroker(record) => !record.log_dirs.is_empty(),
+            Self::Partition(record) => !record.directories.is_empty(),
+            Self::PartitionChange(record) => record.directories.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Clusters below [`LEVEL_DIRECTORIES`] do not keep track of directories: nothing is lost.
+    fn without_directories(&self) -> Self {
+        match self.clone() {
+            Self::RegisterBroker(record) => {
+                Self::RegisterBroker(messages::register_broker_record::RegisterBrokerRecord {
+                    log_dirs: Vec::new(),
+                    ..record
+                })
+            }
+            Self::Partition(record) => Self::Partition(messages::partition_record::PartitionRecord {
+                directories: Vec::new(),
+                ..record
+            }),
+            Self::PartitionChange(record) => {
+                Self::PartitionChange(messages::partition_change_record::PartitionChangeRecord {
+                    directories: None,
+                    ..record
+                })
+            }
+            other => other,
+        }
     }
 
     /// Changes of a registration go in the lowest version that can say them, everything else in the highest
@@ -212,6 +247,18 @@ mod tests {
         let MetadataRecord::FeatureLevel(feature) = &record else { panic!("{record:?}") };
         assert_eq!((feature.name.as_str(), feature.feature_level), ("metadata.version", 30));
         assert_eq!(record.encode(30).unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_level_without_directories_gets_records_without_them() {
+        let record = MetadataRecord::from(messages::partition_record::PartitionRecord {
+            directories: vec![crate::types::Uuid::ONE],
+            ..Default::default()
+        });
+        let written = MetadataRecord::decode(record.encode(LEVEL_DIRECTORIES - 1).unwrap()).unwrap();
+        assert_eq!(written, record.without_directories());
+        let written = MetadataRecord::decode(record.encode(LEVEL_DIRECTORIES).unwrap()).unwrap();
+        assert_eq!(written, record);
     }
 
     #[test]

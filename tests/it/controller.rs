@@ -155,6 +155,9 @@ async fn a_new_directory_holds_what_kafka_writes_into_one() {
             "13 RegisterBroker epoch 13 245 bytes",
             "batch of 1, epoch 1",
             "14 BrokerRegistrationChangeRecord 19 bytes",
+            // What a clean stop adds.
+            "batch of 1, epoch 1",
+            "15 BrokerRegistrationChangeRecord 19 bytes",
         ]
     );
     let snapshot = format!("{METADATA}/00000000000000000000-0000000000.checkpoint");
@@ -472,6 +475,25 @@ async fn settings_are_refused_with_kafkas_codes() {
 }
 
 #[tokio::test]
+async fn cve_2023_25194_no_code_is_named_by_a_remote_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let controller = start(directory.path());
+    let login = "com.sun.security.auth.module.JndiLoginModule required user.provider.url=\"ldap://x\";";
+    for (name, key, value) in [
+        ("1", "sasl.jaas.config", login),
+        ("1", "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config", login),
+        ("1", "principal.builder.class", "x.Y"),
+        ("1", "ssl.engine.factory.class", "x.Y"),
+        ("", "config.providers", "file"),
+        ("", "metric.reporters.x", "x.Y"),
+    ] {
+        let (code, message) = alter(&controller, (BROKER, name, key, SET, Some(value))).await;
+        assert_eq!(code, ErrorCode::InvalidRequest, "{key}: {message}");
+        assert!(!message.contains("ldap"), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn replacing_settings_removes_what_is_not_named() {
     let directory = tempfile::tempdir().unwrap();
     let controller = start(directory.path());
@@ -602,7 +624,7 @@ async fn a_directory_of_another_quorum_is_refused_untouched() {
 
     let voter = |voter_id| Voter { voter_id, ..Default::default() };
     let voters = VotersRecord { voters: vec![voter(1), voter(2), voter(3)], ..Default::default() };
-    let mut batch = BatchBuilder::new(Compression::NONE).control().at(Offset(15), LeaderEpoch(1));
+    let mut batch = BatchBuilder::new(Compression::NONE).control().at(Offset(16), LeaderEpoch(1));
     batch.append_control(NOW_MS, ControlType::KRaftVoters, &encode_to_bytes(&voters, 0).unwrap());
     append_batch(&log, &batch.build().unwrap());
     let error = refused(options(directory.path()));
@@ -638,7 +660,7 @@ async fn a_newer_format_is_refused_untouched() {
     let log = directory.path().join(FIRST_LOG);
     let original = fs::read(&log).unwrap();
     let value = |bytes: &'static [u8]| {
-        let mut batch = BatchBuilder::new(Compression::NONE).at(Offset(15), LeaderEpoch(1));
+        let mut batch = BatchBuilder::new(Compression::NONE).at(Offset(16), LeaderEpoch(1));
         batch.append(NOW_MS, None, Some(bytes), []);
         batch.build().unwrap()
     };
@@ -667,6 +689,27 @@ async fn a_torn_last_batch_is_cut_off_and_the_rest_is_kept() {
         fs::write(&log, torn).unwrap();
         let image = start(directory.path()).image();
         assert!(image.topic("kept").is_some(), "{cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_byte_of_the_log_is_an_end_or_an_error_and_never_a_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let controller = start(directory.path());
+    create(&controller, vec![topic("t", 1, &[])]).await;
+    drop(controller);
+    let log = directory.path().join(FIRST_LOG);
+    let whole = fs::read(&log).unwrap();
+    for position in (0..whole.len()).step_by(13) {
+        let mut damaged = whole.clone();
+        damaged[position] ^= 0x5a;
+        fs::write(&log, damaged).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        fs::create_dir(copy.path().join(METADATA)).unwrap();
+        fs::copy(&log, copy.path().join(FIRST_LOG)).unwrap();
+        if let Ok(controller) = Controller::start(options(copy.path())) {
+            assert!(controller.image().broker(1).is_some(), "{position}");
+        }
     }
 }
 

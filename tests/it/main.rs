@@ -5,6 +5,7 @@
 mod allocation;
 mod batches;
 mod command_line;
+mod config_describe;
 mod config_table;
 mod connections;
 mod controller;
