@@ -26,12 +26,20 @@ end
 
 complete -c klamm -n "__fish_klamm_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_needs_command" -s V -l version -d 'Print version'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "serve" -d 'Run a broker until it is told to stop'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "dump-segment" -d 'Show what the files of a log directory hold'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "topics" -d 'List, describe, create, alter and delete topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and change configurations'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up offsets, and cut off the front of partitions'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "log-dirs" -d 'Show log directories: sizes, free space, lag'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "bench" -d 'Measure a broker: throughput, latency, processor time and memory'
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -s d -l dir -d 'Log directory; repeated for several disks, the first holds the metadata [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -l listen -d 'Where to listen, unix:PATH too; port 0 takes a free one [default: 127.0.0.1:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -l advertise -d 'What clients are told to connect to' -r
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -l node -d 'The node\'s id; a directory that has one keeps it [default: 1]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -l config -d 'A server.properties of Apache Kafka' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -l set -d 'Set a broker configuration by Kafka\'s name; beats the file' -r
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l files -d 'The same, separated by commas' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l from -d 'Only records from this offset or time on' -r
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l to -d 'Only records before this offset or time' -r

@@ -15,10 +15,11 @@ pub mod client;
 pub mod config;
 pub mod controller;
 pub mod metadata;
+pub mod net;
 pub mod observe;
 pub mod protocol;
 pub mod record;
+pub mod replication;
+pub mod server;
 pub mod storage;
 pub mod types;
-
-pub mod net;

@@ -19,6 +19,7 @@ pub mod offsets;
 pub mod output;
 pub mod partitions;
 pub mod queries;
+pub mod serve;
 pub mod topics;
 
 use std::ffi::OsString;
@@ -60,6 +61,7 @@ struct Cli {
 /// Every command, in the order in which `--help` shows them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
     DumpSegment(dump_segment::Args),
     Topics(topics::Args),
     Configs(configs::Args),
@@ -71,6 +73,7 @@ enum Command {
 impl Command {
     fn run(self, output: &mut Output) -> anyhow::Result<Exit> {
         match self {
+            Self::Serve(args) => serve::run(args, output),
             Self::DumpSegment(args) => dump_segment::run(args, output),
             Self::Topics(args) => topics::run(args, output),
             Self::Configs(args) => configs::run(args, output),

@@ -13,12 +13,12 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::address::ListenAddress;
 use super::budget::Budget;
 use super::connection::Connection;
 use super::quotas::{ConnectionQuotas, Place};
 use super::socket::Socket;
 use super::{Limits, Peer, Service};
+use crate::config::ListenAddress;
 use crate::types::Clock;
 
 /// How long to wait when the process has no file descriptor left for a connection.

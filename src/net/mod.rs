@@ -11,7 +11,6 @@
 //!   not read, and TCP tells its peer;
 //! - answers carry file ranges ([`Piece::File`]), which go from the page cache to the socket.
 
-pub mod address;
 pub mod budget;
 pub mod connection;
 pub mod frames;
@@ -124,7 +123,7 @@ pub trait Service: Send + Sync + 'static {
 
     /// One frame, without its size prefix. Called in the order of arrival; everything that must happen in
     /// that order happens before it returns.
-    fn call(&self, session: &mut Self::Session, frame: Bytes) -> Reply;
+    fn call(self: &Arc<Self>, session: &mut Self::Session, frame: Bytes) -> Reply;
 }
 
 /// What one connection may use. Times are measured on the broker's clock.

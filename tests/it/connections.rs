@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use klamm::config::ListenAddress;
 use klamm::net::budget::Budget;
 use klamm::net::listener::{Gate, Listener};
 use klamm::net::quotas::ConnectionQuotas;
@@ -40,7 +41,7 @@ impl Service for Echo {
 
     fn open(&self, _: &Peer) {}
 
-    fn call(&self, (): &mut (), frame: Bytes) -> Reply {
+    fn call(self: &Arc<Self>, (): &mut (), frame: Bytes) -> Reply {
         self.seen.lock().push(frame.clone());
         let answer = Answer::Send(vec![Piece::Bytes(framed(&frame).into())]);
         match frame[0] {
@@ -224,7 +225,7 @@ async fn s1_8_half_a_frame_is_closed_in_time_however_slowly_it_grows() {
 #[tokio::test]
 async fn an_address_beyond_its_quota_is_closed_at_once() {
     let fixture = fixture(Limits::default());
-    let listener = Listener::bind("TEST", &"127.0.0.1:0".parse().unwrap(), 50).unwrap();
+    let listener = Listener::bind("TEST", &ListenAddress::parse("127.0.0.1:0").unwrap(), 50).unwrap();
     let address = listener.address().to_string();
     fixture.gate.open(listener);
     let mut first = TcpStream::connect(&address).await.unwrap();
@@ -247,7 +248,7 @@ async fn an_address_beyond_its_quota_is_closed_at_once() {
 async fn a_stop_answers_what_was_read_and_ends_every_connection() {
     let fixture = fixture(Limits::default());
     let path = tempfile::tempdir().unwrap().keep().join("socket");
-    let listener = Listener::bind("TEST", &format!("unix:{}", path.display()).parse().unwrap(), 50).unwrap();
+    let listener = Listener::bind("TEST", &ListenAddress::Unix(path.clone()), 50).unwrap();
     fixture.gate.open(listener);
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(&framed(b"wait----")).await.unwrap();

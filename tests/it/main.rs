@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
+mod admin;
 mod allocation;
 mod batches;
 mod command_line;
@@ -10,12 +11,15 @@ mod config_table;
 mod connections;
 mod controller;
 mod dump_segment;
+mod fetches;
 mod golden;
+mod harness;
 mod history;
 mod hostile_messages;
 mod manual;
 mod message_tables;
 mod oracle;
+mod produces;
 mod random;
 mod random_message;
 mod storage;

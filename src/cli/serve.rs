@@ -1,0 +1,176 @@
+//! `klamm serve`: one broker in the foreground.
+//!
+//! Prints one line on stdout when it accepts connections and talks on stderr. SIGTERM and SIGINT stop it in
+//! order: what was read is answered, logs are flushed, the directory is marked clean. A second signal stops
+//! it at once; the next start then recovers.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::args::parse_property;
+use crate::cli::exit::{Exit, usage};
+use crate::cli::output::Output;
+use crate::config::{BrokerConfig, Layers, properties};
+use crate::observe;
+use crate::server::{Broker, BrokerOptions};
+
+/// Run a broker until it is told to stop
+///
+/// Accepts clients of Apache Kafka on a log directory of Apache Kafka's format, which is made where it is
+/// missing. Prints `ready node=… listener=…` on stdout once it serves.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  klamm serve -d /var/lib/klamm
+  klamm serve -d data --listen 127.0.0.1:0 --listen unix:/run/klamm.sock
+  klamm serve -d /disk1 -d /disk2 --listen 0.0.0.0:9092 --advertise kafka.example.org:9092
+  klamm serve --config server.properties --set log.retention.hours=24")]
+pub struct Args {
+    /// Log directory; repeated for several disks, the first holds the metadata [env: KLAMM_DIR]
+    #[arg(short, long = "dir", value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+
+    /// Where to listen, unix:PATH too; port 0 takes a free one [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Vec<String>,
+
+    /// What clients are told to connect to
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Vec<String>,
+
+    /// The node's id; a directory that has one keeps it [default: 1]
+    #[arg(long, value_name = "ID")]
+    node: Option<i32>,
+
+    /// A server.properties of Apache Kafka
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Set a broker configuration by Kafka's name; beats the file
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_property)]
+    settings: Vec<(String, String)>,
+}
+
+/// Serves until a signal comes.
+///
+/// # Errors
+/// A usage mistake, or why the broker cannot start.
+pub fn run(args: Args, output: &mut Output) -> anyhow::Result<Exit> {
+    observe::log_to_stderr("info");
+    let layers = args.layers(|name| std::env::var_os(name).filter(|value| !value.is_empty()))?;
+    let (config, warnings) = BrokerConfig::load(layers).map_err(|error| usage(error.to_string()))?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let workers = available_parallelism().map_or(2, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("serve")
+        .enable_all()
+        .build()?;
+    let exit = runtime.block_on(serve(config, output));
+    // A thread that still recovers or syncs must not hold the exit up after a second signal.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn serve(config: BrokerConfig, output: &mut Output) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let broker = tokio::select! {
+        started = Broker::start(BrokerOptions::new(config)) => started?,
+        exit = signals.next() => return Ok(exit),
+    };
+    output.line(broker.ready())?;
+    output.flush_all()?;
+    let exit = signals.next().await;
+    tokio::select! {
+        stopped = broker.shutdown() => {
+            stopped.context("the directory could not be marked clean; the next start will recover it")?;
+            Ok(exit)
+        }
+        _ = signals.next() => Err(anyhow!("stopped by a second signal; the next start will recover the directory")),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one, as the exit code it asks for.
+    async fn next(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.terminate.recv() => Exit::Done,
+            _ = self.interrupt.recv() => Exit::Interrupted,
+        }
+    }
+}
+
+impl Args {
+    fn layers(self, environment: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Layers> {
+        let mut dirs = self.dirs;
+        if dirs.is_empty() && self.config.is_none() {
+            match (environment("KLAMM_DIR"), environment("KLAMM_BOOTSTRAP")) {
+                (Some(_), Some(_)) => {
+                    return Err(usage(
+                        "KLAMM_DIR and KLAMM_BOOTSTRAP are both set: say which directory to serve with '-d DIR'",
+                    ));
+                }
+                (Some(dir), None) => dirs.push(dir.into()),
+                (None, _) => {
+                    return Err(usage("which directory? Say '-d DIR', or '--config FILE' with log.dirs"));
+                }
+            }
+        }
+        let file = match &self.config {
+            None => Vec::new(),
+            Some(path) => {
+                let text =
+                    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                properties::parse(&text).map_err(|error| usage(format!("{}: {error}", path.display())))?
+            }
+        };
+        let (listen, advertise) = (self.listen, self.advertise);
+        Ok(Layers { file, flags: self.settings, listen, advertise, dirs, node: self.node })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Usage;
+
+    fn args() -> Args {
+        Args {
+            dirs: Vec::new(),
+            listen: Vec::new(),
+            advertise: Vec::new(),
+            node: None,
+            config: None,
+            settings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_directory_is_needed_from_somewhere() {
+        let none = |_: &str| None;
+        assert!(args().layers(none).unwrap_err().is::<Usage>());
+        let from_environment = |name: &str| (name == "KLAMM_DIR").then(|| OsString::from("/d"));
+        assert_eq!(args().layers(from_environment).unwrap().dirs, [PathBuf::from("/d")]);
+        let both = |_: &str| Some(OsString::from("x"));
+        assert!(args().layers(both).unwrap_err().is::<Usage>());
+        let flag = Args { dirs: vec!["/flag".into()], ..args() };
+        assert_eq!(flag.layers(both).unwrap().dirs, [PathBuf::from("/flag")]);
+    }
+}

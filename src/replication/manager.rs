@@ -1,0 +1,444 @@
+//! The partitions of this broker: what the image says there should be, made, led and deleted.
+//!
+//! [`Partitions::apply`] is called with one image after the other, by one caller; lookups go on meanwhile. A
+//! partition is in the map when its log is open, and gone from it before its folder is renamed.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::partition::{Partition, log_options};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::metadata::{ConfigResource, Image, PartitionRegistration, Topic as TopicImage};
+use crate::protocol::Str;
+use crate::storage::{LogDirectories, LogPoint, PlannedLog, Recovered, StorageError};
+use crate::types::{BrokerId, Clock, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
+
+/// A topic as requests look it up.
+#[derive(Debug, Clone)]
+pub struct Topic {
+    /// Its name.
+    pub name: TopicName,
+    /// Its name as messages carry it.
+    pub text: Str,
+    /// Its id.
+    pub id: Uuid,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug, Clone)]
+enum Slot {
+    /// Not on this broker, or not made yet.
+    Missing,
+    /// Its log directory has failed, or its log could not be opened.
+    Offline,
+    Here(Arc<Partition>),
+}
+
+impl Topic {
+    /// The partition, if it is here and its log is open.
+    #[must_use]
+    pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        match self.slot(index)? {
+            Slot::Here(partition) => Some(partition),
+            Slot::Missing | Slot::Offline => None,
+        }
+    }
+
+    /// Whether the partition belongs here, but its log cannot be used.
+    #[must_use]
+    pub fn is_offline(&self, index: i32) -> bool {
+        matches!(self.slot(index), Some(Slot::Offline))
+    }
+
+    fn slot(&self, index: i32) -> Option<&Slot> {
+        self.slots.get(usize::try_from(index).ok()?)
+    }
+
+    fn here(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.slots
+            .iter()
+            .filter_map(|slot| if let Slot::Here(partition) = slot { Some(partition) } else { None })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Map {
+    by_name: HashMap<Str, Arc<Topic>>,
+    by_id: HashMap<Uuid, Arc<Topic>>,
+}
+
+/// All partitions of this broker.
+pub struct Partitions {
+    node: BrokerId,
+    directories: Arc<LogDirectories>,
+    clock: Arc<dyn Clock>,
+    map: RwLock<Map>,
+    applied: watch::Sender<Offset>,
+    last: Mutex<Option<Applied>>,
+}
+
+/// What was applied last.
+struct Applied {
+    image: Arc<Image>,
+    config: Arc<BrokerConfig>,
+}
+
+impl std::fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Partitions of node {}", self.node)
+    }
+}
+
+impl Partitions {
+    /// Opens the logs that are on the disk, on `threads` threads, and makes those that `image` has besides.
+    /// A folder that no topic of the image owns is renamed to `…-stray`.
+    ///
+    /// # Errors
+    /// A partition lies in two directories.
+    pub fn open(
+        node: BrokerId,
+        directories: Arc<LogDirectories>,
+        clock: Arc<dyn Clock>,
+        image: Arc<Image>,
+        config: Arc<BrokerConfig>,
+        threads: usize,
+    ) -> Result<Self, StorageError> {
+        let planned = directories.plan(clock.now_ms())?;
+        let partitions = Self {
+            node,
+            directories,
+            clock,
+            map: RwLock::default(),
+            applied: watch::Sender::new(Offset::UNKNOWN),
+            last: Mutex::new(None),
+        };
+        let found = partitions.open_all(&image, &config, planned, threads);
+        for topic in image.topics().iter() {
+            partitions.put(partitions.first_look(&image, &config, topic, &found));
+        }
+        partitions.finish(image, config);
+        Ok(partitions)
+    }
+
+    /// The topic of this name.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.map.read().by_name.get(name).cloned()
+    }
+
+    /// The topic of this id.
+    #[must_use]
+    pub fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.map.read().by_id.get(&id).cloned()
+    }
+
+    /// Every partition whose log is open.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.map.read().by_name.values().flat_map(|topic| topic.here().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// The end offset of the image that was applied last; changes when the next one was.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<Offset> {
+        self.applied.subscribe()
+    }
+
+    /// Makes, changes and deletes what differs from the image before.
+    pub fn apply(&self, image: Arc<Image>, config: Arc<BrokerConfig>) {
+        let Some(before) = self.last.lock().take() else { return self.finish(image, config) };
+        for gone in before.image.topics().iter().filter(|topic| image.topic_by_id(topic.id).is_none()) {
+            self.delete(gone);
+        }
+        let all_settings_changed = !Arc::ptr_eq(&before.config, &config);
+        for topic in image.topics().iter() {
+            let known = before.image.topic_by_id(topic.id);
+            if known.is_none_or(|known| !Arc::ptr_eq(known, topic)) {
+                self.follow(&image, &config, topic);
+            }
+            let resource = ConfigResource::topic(topic.name.as_str());
+            let settings_changed = !Arc::ptr_eq(&before.image.configs(&resource), &image.configs(&resource))
+                && before.image.configs(&resource) != image.configs(&resource);
+            if known.is_some() && (all_settings_changed || settings_changed) {
+                self.set_config(&image, &config, topic);
+            }
+        }
+        self.finish(image, config);
+    }
+
+    fn finish(&self, image: Arc<Image>, config: Arc<BrokerConfig>) {
+        let end = image.end_offset();
+        *self.last.lock() = Some(Applied { image, config });
+        self.applied.send_replace(end);
+    }
+
+    /// Marks the partitions of failed directories offline. Returns how many directories still work.
+    pub fn drop_failed_directories(&self) -> usize {
+        let failed: Vec<&Path> = self
+            .directories
+            .all()
+            .iter()
+            .filter(|d| d.health().failure().is_some())
+            .map(|d| d.path())
+            .collect();
+        for partition in self.all() {
+            if failed.contains(&partition.directory()) {
+                partition.set_offline();
+            }
+        }
+        self.directories.all().len() - failed.len()
+    }
+
+    /// Closes every log so that the next start reads none of them, on `threads` threads; returns what the
+    /// checkpoints are to say. Logs that cannot be closed leave their directory unclean.
+    #[must_use]
+    pub fn close(&self, threads: usize) -> Vec<LogPoint> {
+        let points = Mutex::new(Vec::new());
+        each(self.all(), threads, |partition| {
+            let point = partition.with_log_anyway(|log| {
+                if let Err(error) = log.close_clean() {
+                    error!(partition = %partition.id(), "cannot be closed: {error}");
+                }
+                log.point()
+            });
+            points.lock().push(point);
+        });
+        points.into_inner()
+    }
+
+    /// What the checkpoints say of the logs now.
+    #[must_use]
+    pub fn points(&self) -> Vec<LogPoint> {
+        let online = self.all().into_iter().filter(|partition| partition.check_online().is_ok());
+        online.map(|partition| partition.with_log_anyway(|log| log.point())).collect()
+    }
+
+    fn open_all(
+        &self,
+        image: &Image,
+        config: &BrokerConfig,
+        planned: Vec<PlannedLog>,
+        threads: usize,
+    ) -> BTreeMap<TopicPartition, Slot> {
+        let found = Mutex::new(BTreeMap::new());
+        each(planned, threads, |planned| {
+            let id = planned.partition().clone();
+            if let Some(slot) = self.open_one(image, config, planned) {
+                found.lock().insert(id, slot);
+            }
+        });
+        found.into_inner()
+    }
+
+    /// Opens a log that lies on the disk; `None` where it is nobody's.
+    fn open_one(&self, image: &Image, config: &BrokerConfig, planned: PlannedLog) -> Option<Slot> {
+        let id = planned.partition().clone();
+        let owner = match planned.topic_id() {
+            Ok(Some(topic_id)) => image.topic_by_id(topic_id).filter(|topic| topic.name == id.topic),
+            Ok(None) => image.topic(id.topic.as_str()),
+            Err(error) => {
+                error!(partition = %id, "cannot be opened: {error}");
+                return Some(Slot::Offline);
+            }
+        };
+        let owned = owner.and_then(|topic| Some((topic, topic.partitions.get(&id.partition)?)));
+        let Some((topic, registration)) = owned.filter(|(_, it)| it.replicas.contains(&self.node.0)) else {
+            match planned.put_away_as_stray(random_id()) {
+                Ok(path) => warn!(partition = %id, "no topic owns it; moved to {}", path.display()),
+                Err(error) => error!(partition = %id, "no topic owns it, and it cannot be moved: {error}"),
+            }
+            return None;
+        };
+        let settings = settings_of(image, config, &topic.name);
+        let options = log_options(&settings, config.producer_id_expiration_ms);
+        let opened = planned.open(options, self.clock.now_ms()).and_then(|(mut log, recovered)| {
+            info_recovered(&id, &recovered);
+            log.assign_topic_id(topic.id)?;
+            Ok(Partition::lead(id.clone(), topic.id, epoch_of(registration), Arc::new(settings), log))
+        });
+        Some(match opened {
+            Ok(partition) => Slot::Here(Arc::new(partition)),
+            Err(error) => {
+                error!(partition = %id, "cannot be opened: {error}");
+                Slot::Offline
+            }
+        })
+    }
+
+    /// A topic at the start: opened logs, and new ones where none can be lost by making them.
+    fn first_look(
+        &self,
+        image: &Image,
+        config: &BrokerConfig,
+        topic: &TopicImage,
+        found: &BTreeMap<TopicPartition, Slot>,
+    ) -> Topic {
+        let settings = Arc::new(settings_of(image, config, &topic.name));
+        self.build(topic, |index, registration| {
+            let id = TopicPartition::new(topic.name.clone(), index);
+            match found.get(&id) {
+                Some(slot) => slot.clone(),
+                None if self.may_be_elsewhere(registration) => Slot::Offline,
+                None => self.make(topic, &id, registration, &settings, config),
+            }
+        })
+    }
+
+    /// Whether the log may lie in a directory that is offline now: then no new one is made.
+    fn may_be_elsewhere(&self, registration: &PartitionRegistration) -> bool {
+        let directory = registration.directory_of(self.node.0);
+        if directory.is_reserved() {
+            return !self.directories.failed().is_empty();
+        }
+        !self.directories.all().iter().any(|known| known.id() == Some(directory))
+    }
+
+    /// A topic that is new or has changed.
+    fn follow(&self, image: &Image, config: &BrokerConfig, topic: &TopicImage) {
+        let current = self.topic_by_id(topic.id);
+        let settings = Arc::new(settings_of(image, config, &topic.name));
+        let next = self.build(topic, |index, registration| {
+            let slot = current.as_ref().and_then(|topic| topic.slot(index)).cloned();
+            match slot {
+                Some(Slot::Here(partition)) => follow_epoch(partition, epoch_of(registration)),
+                Some(Slot::Offline) => Slot::Offline,
+                Some(Slot::Missing) | None => {
+                    let id = TopicPartition::new(topic.name.clone(), index);
+                    self.make(topic, &id, registration, &settings, config)
+                }
+            }
+        });
+        self.put(next);
+    }
+
+    fn build(&self, topic: &TopicImage, mut slot: impl FnMut(i32, &PartitionRegistration) -> Slot) -> Topic {
+        let count = topic.partitions.last_key_value().map_or(0, |(index, _)| index + 1);
+        let slots = (0..count).map(|index| match topic.partitions.get(&index) {
+            Some(registration) if registration.replicas.contains(&self.node.0) => slot(index, registration),
+            _ => Slot::Missing,
+        });
+        let slots = slots.collect();
+        Topic { name: topic.name.clone(), text: Str::from(topic.name.as_str()), id: topic.id, slots }
+    }
+
+    fn make(
+        &self,
+        topic: &TopicImage,
+        id: &TopicPartition,
+        registration: &PartitionRegistration,
+        settings: &Arc<TopicConfig>,
+        config: &BrokerConfig,
+    ) -> Slot {
+        let options = log_options(settings, config.producer_id_expiration_ms);
+        let wanted = registration.directory_of(self.node.0);
+        let directory = self.directories.all().iter().find(|known| known.id() == Some(wanted));
+        let now_ms = self.clock.now_ms();
+        let log = match directory {
+            Some(directory) => directory.create_log(id.clone(), Some(topic.id), options, now_ms),
+            None => self.directories.create_log(id.clone(), Some(topic.id), options, now_ms),
+        };
+        match log {
+            Ok(log) => {
+                let (epoch, settings) = (epoch_of(registration), Arc::clone(settings));
+                Slot::Here(Arc::new(Partition::lead(id.clone(), topic.id, epoch, settings, log)))
+            }
+            Err(error) => {
+                error!(partition = %id, "cannot be made: {error}");
+                Slot::Offline
+            }
+        }
+    }
+
+    fn put(&self, topic: Topic) {
+        let topic = Arc::new(topic);
+        let mut map = self.map.write();
+        map.by_id.insert(topic.id, Arc::clone(&topic));
+        map.by_name.insert(topic.text.clone(), topic);
+    }
+
+    fn set_config(&self, image: &Image, config: &BrokerConfig, topic: &TopicImage) {
+        let settings = Arc::new(settings_of(image, config, &topic.name));
+        let options = log_options(&settings, config.producer_id_expiration_ms);
+        for partition in self.topic_by_id(topic.id).iter().flat_map(|topic| topic.here()) {
+            partition.set_config(Arc::clone(&settings), options);
+        }
+    }
+
+    fn delete(&self, topic: &TopicImage) {
+        let mut map = self.map.write();
+        let removed = map.by_id.remove(&topic.id);
+        // A new topic of that name may be there already.
+        if map.by_name.get(topic.name.as_str()).is_some_and(|current| current.id == topic.id) {
+            map.by_name.remove(topic.name.as_str());
+        }
+        drop(map);
+        for partition in removed.iter().flat_map(|topic| topic.here()) {
+            partition.set_deleted();
+            let renamed = partition
+                .with_log_anyway(|log| self.directories.delete_log(log, random_id(), self.clock.now_ms()));
+            if let Err(error) = renamed {
+                error!(partition = %partition.id(), "cannot be deleted: {error}");
+            }
+        }
+    }
+}
+
+fn epoch_of(registration: &PartitionRegistration) -> LeaderEpoch {
+    registration.epoch()
+}
+
+fn follow_epoch(partition: Arc<Partition>, epoch: LeaderEpoch) -> Slot {
+    if epoch > partition.leader_epoch() {
+        partition.set_leader_epoch(epoch);
+    }
+    Slot::Here(partition)
+}
+
+/// A topic's settings in force. What a later version wrote and this one cannot read is passed over.
+fn settings_of(image: &Image, config: &BrokerConfig, name: &TopicName) -> TopicConfig {
+    let overrides = image.configs(&ConfigResource::topic(name.as_str()));
+    TopicConfig::resolve(config, &overrides).unwrap_or_else(|error| {
+        warn!(topic = %name, "its settings are passed over: {error}");
+        config.topic_defaults.clone()
+    })
+}
+
+fn info_recovered(id: &TopicPartition, recovered: &Recovered) {
+    if let Some(fault) = &recovered.fault {
+        info!(partition = %id, bytes = recovered.bytes_cut, "recovered; cut off behind the last whole batch: {fault}");
+    }
+}
+
+/// Runs `act` for each item on up to `threads` threads.
+fn each<T: Send>(items: Vec<T>, threads: usize, act: impl Fn(T) + Sync) {
+    const WORTH_A_THREAD: usize = 8;
+    let threads = threads.min(items.len().div_ceil(WORTH_A_THREAD));
+    if threads <= 1 {
+        return items.into_iter().for_each(act);
+    }
+    let queue = Mutex::new(VecDeque::from(items));
+    let next = || queue.lock().pop_front();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    act(item);
+                }
+            });
+        }
+    });
+}
+
+/// An id that no other folder has.
+fn random_id() -> Uuid {
+    let mut bytes = [0; 16];
+    // Without randomness the zero id still makes a legal name; a clash is an error of the rename.
+    let _ = getrandom::fill(&mut bytes);
+    Uuid::from_random_bytes(bytes)
+}

@@ -1,0 +1,109 @@
+//! ApiVersions (18), versions 0 to 4: what this broker serves. Always answered, whatever the version.
+
+use super::call::{Call, code};
+use super::dispatch;
+use super::node::Node;
+use super::session::Session;
+use crate::metadata::{Image, VersionRange};
+use crate::net::{Answer, Reply};
+use crate::protocol::messages::api_versions_request::ApiVersionsRequest;
+use crate::protocol::messages::api_versions_response::{
+    ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use crate::protocol::{ApiKey, DecodeError, ErrorCode, Str};
+
+/// Answers with the APIs that have a handler.
+///
+/// # Errors
+/// The request is malformed.
+pub fn handle(node: &Node, session: &mut Session, call: &Call) -> Result<Reply, DecodeError> {
+    let request: ApiVersionsRequest = call.decode()?;
+    if call.version >= 3
+        && !(is_valid(&request.client_software_name) && is_valid(&request.client_software_version))
+    {
+        let response = ApiVersionsResponse {
+            error_code: code(ErrorCode::InvalidRequest),
+            ..ApiVersionsResponse::default()
+        };
+        return Ok(call.reply(&response));
+    }
+    session.greet(&request.client_software_name, &request.client_software_version);
+    Ok(call.reply(&response(node)))
+}
+
+/// The answer to a version that does not exist: version 0, with the versions of ApiVersions itself, so that
+/// the client can ask again (KIP-511).
+pub fn unsupported_version(call: &Call) -> Answer {
+    let row = ApiKey::ApiVersions.api();
+    let response = ApiVersionsResponse {
+        error_code: code(ErrorCode::UnsupportedVersion),
+        api_keys: vec![ApiVersion {
+            api_key: row.key as i16,
+            min_version: row.lowest,
+            max_version: row.highest,
+            ..ApiVersion::default()
+        }],
+        ..ApiVersionsResponse::default()
+    };
+    call.answer_in_version(0, &response, Vec::new())
+}
+
+fn response(node: &Node) -> ApiVersionsResponse {
+    let api_keys = dispatch::served().map(|api| ApiVersion {
+        api_key: api.key as i16,
+        min_version: api.lowest_announced(),
+        max_version: api.highest,
+        ..ApiVersion::default()
+    });
+    let mut response = ApiVersionsResponse { api_keys: api_keys.collect(), ..ApiVersionsResponse::default() };
+    response.supported_features = supported(node);
+    response.finalized_features = finalized(&node.image());
+    response.finalized_features_epoch = node.image().end_offset().0 - 1;
+    response
+}
+
+/// What this broker registered with.
+fn supported(node: &Node) -> Vec<SupportedFeatureKey> {
+    let image = node.image();
+    let features = image.broker(node.id.0).map(|broker| broker.features.clone()).unwrap_or_default();
+    let feature = |(name, range): (String, VersionRange)| SupportedFeatureKey {
+        name: Str::from(name),
+        min_version: range.min,
+        max_version: range.max,
+        ..SupportedFeatureKey::default()
+    };
+    features.into_iter().map(feature).collect()
+}
+
+fn finalized(image: &Image) -> Vec<FinalizedFeatureKey> {
+    let feature = |(name, level): (&String, &i16)| FinalizedFeatureKey {
+        name: Str::from(name.as_str()),
+        max_version_level: *level,
+        min_version_level: *level,
+        ..FinalizedFeatureKey::default()
+    };
+    image.features().iter().filter(|(_, level)| **level > 0).map(feature).collect()
+}
+
+/// KIP-511: letters, digits, `-` and `.`, neither of these two first or last.
+fn is_valid(software: &str) -> bool {
+    let (Some(first), Some(last)) = (software.bytes().next(), software.bytes().last()) else { return false };
+    first.is_ascii_alphanumeric()
+        && last.is_ascii_alphanumeric()
+        && software.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_names_follow_kip_511() {
+        for good in ["librdkafka", "2.3.0", "a", "apache-kafka-java", "confluent-kafka-python"] {
+            assert!(is_valid(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", ".", "a b", "a_b", "ä", "a\0b"] {
+            assert!(!is_valid(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A running broker, and its end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{info, warn};
+
+use super::node::Node;
+use crate::config::ListenAddress;
+use crate::net::Peer;
+use crate::net::listener::Gate;
+use crate::net::socket::Socket;
+use crate::storage::LogPoint;
+
+/// How long a stop waits for clients to take the answers they are owed.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the ready line says.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// `node.id`.
+    pub node: i32,
+    /// Where clients are served, with the real ports.
+    pub listeners: Vec<ListenAddress>,
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ready node={} listener=", self.node)?;
+        for (index, listener) in self.listeners.iter().enumerate() {
+            write!(f, "{}{listener}", if index > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a directory was not left clean. The next start recovers it.
+#[derive(Debug, Error)]
+pub enum StopError {
+    /// A disk failed, or a log could not be closed.
+    #[error("{unclean} of {all} log directories could not be marked clean")]
+    Unclean {
+        /// How many.
+        unclean: usize,
+        /// Of how many.
+        all: usize,
+    },
+    /// A part of the broker has panicked.
+    #[error("the broker could not be taken apart: {0}")]
+    Broken(String),
+}
+
+/// A running broker. Dropping it without [`Broker::shutdown`] is what a crash is.
+pub struct Broker {
+    pub(super) node: Arc<Node>,
+    pub(super) gate: Gate<Node>,
+    pub(super) tasks: Vec<JoinHandle<()>>,
+    pub(super) ready: Ready,
+    pub(super) threads: usize,
+}
+
+impl Broker {
+    /// What the ready line says.
+    #[must_use]
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Serves a connected stream: the embedded mode's way in.
+    pub fn attach(&self, stream: UnixStream) {
+        let peer = Peer { listener: "PLAINTEXT".into(), address: "embedded".into(), ip: None };
+        self.gate.attach(Socket::Unix(stream), peer);
+    }
+
+    /// Resolves when the broker can no longer serve: every log directory has failed.
+    pub async fn failed(&self) {
+        let mut failed = self.node.failed.subscribe();
+        // The sender lives in the node.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
+    /// Stops in order: what was read is answered, logs are closed, directories marked clean.
+    ///
+    /// # Errors
+    /// [`StopError`]: not every directory is clean.
+    pub async fn shutdown(self) -> Result<(), StopError> {
+        let Self { node, gate, tasks, threads, .. } = self;
+        node.stopping.send_replace(true);
+        gate.close(DRAIN_PATIENCE).await;
+        for task in tasks {
+            task.abort();
+            // Cancelled is what it should be.
+            let _ = task.await;
+        }
+        let broker_epoch = node.image().broker(node.id.0).map_or(-1, |broker| broker.epoch);
+        let closing = Arc::clone(&node);
+        let points = spawn_blocking(move || {
+            closing.flusher.close();
+            closing.partitions.close(threads)
+        });
+        let points = points.await.map_err(|error| StopError::Broken(error.to_string()))?;
+        node.controller.shutdown().await.map_err(|error| StopError::Broken(error.to_string()))?;
+        mark_clean(&node, &points, broker_epoch)
+    }
+}
+
+fn mark_clean(node: &Node, points: &[LogPoint], broker_epoch: i64) -> Result<(), StopError> {
+    let all = node.directories.all().len() + node.directories.failed().len();
+    let clean = node.directories.finish_clean(points, broker_epoch);
+    if clean < all {
+        warn!("{} of {all} log directories are not marked clean", all - clean);
+        return Err(StopError::Unclean { unclean: all - clean, all });
+    }
+    info!("stopped; every log directory is clean");
+    Ok(())
+}

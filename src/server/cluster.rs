@@ -1,0 +1,59 @@
+//! DescribeCluster (60), versions 0 to 2: the cluster's id, its brokers, its controller.
+
+use super::authorized;
+use super::call::{Call, text};
+use super::node::Node;
+use crate::net::Reply;
+use crate::protocol::messages::describe_cluster_request::DescribeClusterRequest;
+use crate::protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
+use crate::protocol::{DecodeError, ErrorCode, Str};
+
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+
+/// Answers from the image.
+///
+/// # Errors
+/// The request is malformed.
+pub fn describe(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
+    let request: DescribeClusterRequest = call.decode()?;
+    let mut response = DescribeClusterResponse {
+        endpoint_type: request.endpoint_type,
+        ..DescribeClusterResponse::default()
+    };
+    match request.endpoint_type {
+        BROKERS => fill(&mut response, node, call, &request),
+        CONTROLLERS => {
+            response.error_code = ErrorCode::MismatchedEndpointType.code();
+            response.error_message =
+                text("this is a listener of brokers; controllers are described by their own");
+        }
+        _ => {
+            response.error_code = ErrorCode::UnsupportedEndpointType.code();
+            response.error_message = text("the endpoint type is none of 1 (brokers) and 2 (controllers)");
+        }
+    }
+    Ok(call.reply(&response))
+}
+
+fn fill(response: &mut DescribeClusterResponse, node: &Node, call: &Call, request: &DescribeClusterRequest) {
+    let image = node.image();
+    response.cluster_id = Str::from(node.cluster_id.as_str());
+    response.controller_id = node.id.0;
+    let asked = image.brokers().values().filter(|broker| request.include_fenced_brokers || !broker.fenced);
+    let described = asked.filter_map(|broker| {
+        let endpoint = call.endpoint_of(broker)?;
+        Some(DescribeClusterBroker {
+            broker_id: broker.id,
+            host: Str::from(endpoint.host.as_str()),
+            port: i32::from(endpoint.port),
+            rack: broker.rack.as_deref().map(Str::from),
+            is_fenced: broker.fenced,
+            ..DescribeClusterBroker::default()
+        })
+    });
+    response.brokers = described.collect();
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = authorized::CLUSTER;
+    }
+}

@@ -1,0 +1,152 @@
+//! What a broker does by the clock: retention, `flush.ms`, checkpoints, the expiry of producers, removal of
+//! deleted files. One task waits; the work itself runs where it may block.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tracing::{error, info};
+
+use super::node::Node;
+use crate::replication::Partition;
+use crate::storage::{Checkpoint, LogPoint};
+
+/// How often `flush.ms` is looked at where a topic sets it: Kafka's scheduler never runs unless told to.
+const FLUSH_LOOK: Duration = Duration::from_millis(500);
+/// How long nothing waits for longer, so that a clock that jumps is noticed.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Job {
+    Retention,
+    Flush,
+    RecoveryPoints,
+    LogStartOffsets,
+    HighWatermarks,
+    ProducerExpiry,
+    Deletions,
+}
+
+const JOBS: [Job; 7] = [
+    Job::Retention,
+    Job::Flush,
+    Job::RecoveryPoints,
+    Job::LogStartOffsets,
+    Job::HighWatermarks,
+    Job::ProducerExpiry,
+    Job::Deletions,
+];
+
+/// Runs for as long as the broker does.
+pub async fn run(node: Arc<Node>) {
+    let first = interval_ms(node.config().log_initial_task_delay_ms);
+    let mut due = JOBS.map(|job| node.clock.elapsed() + first.max(interval(&node, job)));
+    let mut written = Written::default();
+    loop {
+        let next = due.iter().min().copied().unwrap_or_default();
+        let now = node.clock.elapsed();
+        node.clock.wait_until(next.min(now + LONGEST_WAIT)).await;
+        let now = node.clock.elapsed();
+        let ready: Vec<Job> =
+            JOBS.into_iter().zip(&due).filter(|(_, due)| **due <= now).map(|(job, _)| job).collect();
+        if ready.is_empty() {
+            continue;
+        }
+        for (due, job) in due.iter_mut().zip(JOBS).filter(|(_, job)| ready.contains(job)) {
+            *due = now + interval(&node, job);
+        }
+        let worker = Arc::clone(&node);
+        let done = spawn_blocking(move || {
+            ready.into_iter().for_each(|job| work(&worker, job, &mut written));
+            written
+        });
+        written = match done.await {
+            Ok(written) => written,
+            Err(error) => {
+                error!("housekeeping failed: {error}");
+                Written::default()
+            }
+        };
+    }
+}
+
+/// What the checkpoints hold, so that an idle broker writes none.
+#[derive(Debug, Default)]
+struct Written {
+    recovery_points: Vec<LogPoint>,
+    log_start_offsets: Vec<LogPoint>,
+    high_watermarks: Vec<LogPoint>,
+}
+
+fn interval_ms(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+fn interval(node: &Node, job: Job) -> Duration {
+    let config = node.config();
+    let ms = match job {
+        Job::Retention => config.log_retention_check_interval_ms,
+        Job::Flush => return interval_ms(config.log_flush_scheduler_interval_ms).min(FLUSH_LOOK),
+        Job::RecoveryPoints => config.log_flush_offset_checkpoint_interval_ms,
+        Job::LogStartOffsets => config.log_flush_start_offset_checkpoint_interval_ms,
+        Job::HighWatermarks => config.replica_high_watermark_checkpoint_interval_ms,
+        Job::ProducerExpiry => config.producer_id_expiration_check_interval_ms,
+        Job::Deletions => return deletions_due(node),
+    };
+    interval_ms(ms)
+}
+
+fn deletions_due(node: &Node) -> Duration {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    let directories = node.directories.all().iter();
+    let next = directories.filter_map(|directory| directory.home().deletions.next_due_ms()).min();
+    next.map_or(LONGEST_WAIT, |due_ms| {
+        interval_ms(due_ms - node.clock.now_ms()).clamp(SHORTEST, LONGEST_WAIT)
+    })
+}
+
+fn work(node: &Node, job: Job, written: &mut Written) {
+    let now_ms = node.clock.now_ms();
+    match job {
+        Job::Retention => node.partitions.all().iter().for_each(|partition| retain(node, partition, now_ms)),
+        Job::Flush => {
+            node.partitions.all().iter().for_each(|partition| flush_if_due(node, partition, now_ms));
+        }
+        Job::RecoveryPoints => checkpoint(node, Checkpoint::RecoveryPoint, &mut written.recovery_points),
+        Job::LogStartOffsets => checkpoint(node, Checkpoint::LogStartOffset, &mut written.log_start_offsets),
+        Job::HighWatermarks => checkpoint(node, Checkpoint::HighWatermark, &mut written.high_watermarks),
+        Job::ProducerExpiry => {
+            for partition in node.partitions.all() {
+                partition.with_log_anyway(|log| log.expire_producers(now_ms));
+            }
+        }
+        Job::Deletions => {
+            node.directories.tick(now_ms);
+        }
+    }
+}
+
+fn retain(node: &Node, partition: &Partition, now_ms: i64) {
+    match partition.with_log(-1, |log| Ok(log.apply_retention(now_ms)?)) {
+        Ok(deleted) if deleted.segments > 0 => {
+            info!(partition = %partition.id(), segments = deleted.segments, "deleted by retention");
+        }
+        Ok(_) => {}
+        Err(error) => node.note_failure(partition, &error),
+    }
+}
+
+fn flush_if_due(node: &Node, partition: &Arc<Partition>, now_ms: i64) {
+    if partition.with_log(-1, |log| Ok(log.is_flush_due(now_ms))).unwrap_or(false) {
+        node.flusher.enqueue(partition);
+    }
+}
+
+fn checkpoint(node: &Node, kind: Checkpoint, written: &mut Vec<LogPoint>) {
+    let points = node.partitions.points();
+    if points != *written {
+        node.directories.write_checkpoint(kind, &points);
+        *written = points;
+    }
+}

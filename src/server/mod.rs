@@ -1,0 +1,34 @@
+//! The broker: owns the parts, serves requests, starts and stops in order.
+//!
+//! A request goes from `net` through one table ([`dispatch`]) to one handler, which answers at once or with a
+//! future. Handlers decide little: what layers below call an error becomes a Kafka code in [`error_map`], what
+//! the cluster has to agree on is asked of the controller.
+
+mod api_versions;
+mod authorized;
+mod broker;
+mod call;
+mod cluster;
+mod configs;
+mod coordinators;
+mod delete_records;
+mod describe_topics;
+mod dispatch;
+mod error_map;
+mod fetch;
+mod flusher;
+mod housekeeping;
+mod intake;
+mod leader_epochs;
+mod list_offsets;
+mod log_dirs;
+mod metadata;
+mod node;
+mod produce;
+mod producers;
+mod session;
+mod start;
+mod topics;
+
+pub use broker::{Broker, Ready, StopError};
+pub use start::{BrokerOptions, StartError};

@@ -1,0 +1,145 @@
+//! What the handlers work with: the broker's parts, and the questions they all ask.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tracing::error;
+
+use super::flusher::Flusher;
+use super::producers::ProducerIds;
+use crate::config::BrokerConfig;
+use crate::controller::Controller;
+use crate::metadata::Image;
+use crate::protocol::ErrorCode;
+use crate::replication::{Partition, PartitionError, Partitions, SessionCache, Topic};
+use crate::storage::{AppendError, LogDirectories, ReadError};
+use crate::types::{BrokerId, Clock, Uuid};
+
+/// The broker's parts.
+pub struct Node {
+    /// `node.id`.
+    pub id: BrokerId,
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The decisions.
+    pub controller: Controller,
+    /// The partitions.
+    pub partitions: Arc<Partitions>,
+    /// The disks.
+    pub directories: Arc<LogDirectories>,
+    /// The fetch sessions.
+    pub sessions: SessionCache,
+    /// Group commit.
+    pub flusher: Flusher,
+    /// Ids for idempotent producers.
+    pub producer_ids: ProducerIds,
+    pub(super) config: ArcSwap<BrokerConfig>,
+    pub(super) stopping: watch::Sender<bool>,
+    pub(super) failed: watch::Sender<bool>,
+}
+
+/// Why a partition that a request names cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// The cluster has it, and its log is being made here.
+    Expected,
+    /// Its log directory has failed.
+    Offline,
+    /// There is no such partition here.
+    Unknown,
+}
+
+impl Node {
+    /// What the cluster has agreed on.
+    #[must_use]
+    pub fn image(&self) -> Arc<Image> {
+        self.controller.image()
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<BrokerConfig> {
+        self.config.load_full()
+    }
+
+    /// A partition that a request names by topic.
+    ///
+    /// # Errors
+    /// The code for a partition that is not here.
+    pub fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        let found = self.partitions.topic(topic);
+        if let Some(partition) = found.as_ref().and_then(|topic| topic.partition(index)) {
+            return Ok(Arc::clone(partition));
+        }
+        Err(match self.absence(found.as_deref(), topic, index) {
+            Absence::Expected => ErrorCode::NotLeaderOrFollower,
+            Absence::Offline => ErrorCode::KafkaStorageError,
+            Absence::Unknown => ErrorCode::UnknownTopicOrPartition,
+        })
+    }
+
+    /// Why [`Topic::partition`] finds nothing.
+    #[must_use]
+    pub fn absence(&self, found: Option<&Topic>, name: &str, index: i32) -> Absence {
+        if found.is_some_and(|topic| topic.is_offline(index)) {
+            return Absence::Offline;
+        }
+        let image = self.image();
+        let is_ours = image.partition(name, index).is_some_and(|it| it.replicas.contains(&self.id.0));
+        if is_ours { Absence::Expected } else { Absence::Unknown }
+    }
+
+    /// Resolves when every partition of the image as it is now has been made here, or deleted.
+    pub async fn partitions_made(&self) {
+        let wanted = self.image().end_offset();
+        let mut applied = self.partitions.applied();
+        tokio::select! {
+            _ = applied.wait_for(|applied| *applied >= wanted) => {}
+            () = self.stopping() => {}
+        }
+    }
+
+    /// Resolves when the broker begins to stop.
+    pub async fn stopping(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender lives in this node.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Looks whether a directory has failed, after an error at one of its partitions.
+    pub fn note_failure(&self, partition: &Partition, error: &PartitionError) {
+        let is_storage = matches!(
+            error,
+            PartitionError::Storage(_)
+                | PartitionError::Append(AppendError::Storage(_))
+                | PartitionError::Read(ReadError::Storage(_))
+        );
+        if is_storage {
+            error!(partition = %partition.id(), "{error}");
+            drop_failed_directories(&self.partitions, &self.failed);
+        }
+    }
+
+    /// The topic of this id, if its partitions are here.
+    #[must_use]
+    pub fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.partitions.topic_by_id(id)
+    }
+
+    /// The topic of this name, if its partitions are here.
+    #[must_use]
+    pub fn topic_by_name(&self, name: &str) -> Option<Arc<Topic>> {
+        self.partitions.topic(name)
+    }
+}
+
+/// Takes the partitions of failed directories offline; where none is left, the broker has failed.
+pub(super) fn drop_failed_directories(partitions: &Partitions, failed: &watch::Sender<bool>) {
+    if partitions.drop_failed_directories() == 0 {
+        error!("every log directory has failed");
+        failed.send_replace(true);
+    }
+}

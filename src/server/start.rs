@@ -1,0 +1,335 @@
+//! How a broker starts: sockets bound, directories locked, metadata replayed, logs opened, doors opened. Nothing
+//! is accepted before everything else is done, and an error leaves no directory marked clean.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::broker::{Broker, Ready};
+use super::flusher::Flusher;
+use super::housekeeping;
+use super::node::{Node, drop_failed_directories};
+use super::producers::ProducerIds;
+use crate::config::{AdvertisedListener, BrokerConfig, ListenAddress};
+use crate::controller::{Controller, ControllerError, ControllerOptions};
+use crate::metadata::{BrokerEndpoint, ConfigResource, Image};
+use crate::net::Limits;
+use crate::net::budget::Budget;
+use crate::net::listener::{BindError, Gate, Listener};
+use crate::net::quotas::ConnectionQuotas;
+use crate::replication::{Partitions, SessionCache};
+use crate::storage::{DirectoryError, Disk, LogDirectories, RealDisk, StorageError};
+use crate::types::{BrokerId, Clock, SystemClock, Uuid};
+
+/// The node id of a directory that has none, where nobody gives one.
+const DEFAULT_NODE_ID: i32 = 1;
+
+/// What a broker is started with.
+pub struct BrokerOptions {
+    /// The configuration: directories and listeners are in it.
+    pub config: BrokerConfig,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The disk under every directory.
+    pub disk: Arc<dyn Disk>,
+    /// Whether it listens at all: the embedded mode only attaches.
+    pub listens: bool,
+}
+
+impl BrokerOptions {
+    /// The machine's clock and disk.
+    #[must_use]
+    pub fn new(config: BrokerConfig) -> Self {
+        Self { config, clock: SystemClock::new(), disk: RealDisk::new(), listens: true }
+    }
+}
+
+/// Why a broker does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A log directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The directory belongs to another node.
+    #[error("the directory belongs to node {found}, but node {asked} was asked for (--node, node.id)")]
+    NodeId {
+        /// In `meta.properties`.
+        found: i32,
+        /// In the configuration.
+        asked: i32,
+    },
+    /// The metadata log cannot be opened, or holds what this version does not understand.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    /// The logs cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no log directory.
+    #[error("no log directory is given")]
+    NoDirectory,
+    /// An address of `max.connections.per.ip.overrides` is none.
+    #[error("max.connections.per.ip.overrides: {0:?} is no IP address")]
+    Override(String),
+    /// A thread of the start has panicked, or there is no randomness.
+    #[error("the broker could not be put together: {0}")]
+    Broken(String),
+}
+
+impl Broker {
+    /// Starts a broker. It serves when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`], with what to do about it.
+    pub async fn start(options: BrokerOptions) -> Result<Self, StartError> {
+        let BrokerOptions { config, clock, disk, listens } = options;
+        let threads = available_parallelism().map_or(2, usize::from);
+        let listeners = if listens { bind(&config)? } else { Vec::new() };
+        let overrides = overrides(&config)?;
+        let endpoints = endpoints(&config, &listeners);
+        // Replaying and recovering block for as long as the disk takes.
+        let opened = spawn_blocking(move || open(config, &disk, clock, endpoints, threads)).await;
+        let node = opened.map_err(|error| StartError::Broken(error.to_string()))??;
+        let config = node.config();
+        let node_id = node.id.0;
+        let limits = limits(&config);
+        let quotas = ConnectionQuotas::new(
+            config.max_connections,
+            u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
+            overrides,
+        );
+        let budget =
+            Budget::new(config.queued_max_request_bytes.map_or(usize::MAX / 2, |bytes| bytes as usize));
+        let gate = Gate::new(Arc::clone(&node), limits, quotas, budget, Arc::clone(&node.clock));
+        let ready = Ready {
+            node: node_id,
+            listeners: listeners.iter().map(|listener| listener.address().clone()).collect(),
+        };
+        let tasks =
+            vec![tokio::spawn(follow(Arc::clone(&node))), tokio::spawn(housekeeping::run(Arc::clone(&node)))];
+        listeners.into_iter().for_each(|listener| gate.open(listener));
+        Ok(Self { node, gate, tasks, ready, threads })
+    }
+}
+
+/// Opens everything that lies on disks: directories, metadata, logs.
+fn open(
+    config: BrokerConfig,
+    disk: &Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    endpoints: Vec<BrokerEndpoint>,
+    threads: usize,
+) -> Result<Arc<Node>, StartError> {
+    let mut paths = config.log_dirs.clone();
+    if !paths.contains(&config.metadata_log_dir) {
+        paths.insert(0, config.metadata_log_dir.clone());
+    }
+    let directories = Arc::new(LogDirectories::open(disk, &paths)?);
+    let node_id = node_id(&directories, &config)?;
+    let cluster_id = cluster_id(&directories);
+    directories.claim(&cluster_id, node_id, random_id)?;
+    let config = Arc::new(config);
+    let controller = start_controller(&config, &directories, &clock, endpoints, node_id, &cluster_id)?;
+    let image = controller.image();
+    let config = Arc::new(in_force(&config, &image, node_id));
+    let partitions = Partitions::open(
+        BrokerId(node_id),
+        Arc::clone(&directories),
+        Arc::clone(&clock),
+        image,
+        Arc::clone(&config),
+        threads,
+    )?;
+    Ok(assemble(node_id, cluster_id, config, controller, Arc::new(partitions), directories, clock))
+}
+
+fn start_controller(
+    config: &Arc<BrokerConfig>,
+    directories: &LogDirectories,
+    clock: &Arc<dyn Clock>,
+    endpoints: Vec<BrokerEndpoint>,
+    node_id: i32,
+    cluster_id: &str,
+) -> Result<Controller, StartError> {
+    let metadata = directories.at(&config.metadata_log_dir).ok_or(StartError::NoDirectory)?;
+    Ok(Controller::start(ControllerOptions {
+        home: metadata.home().clone(),
+        metadata_dir: metadata.path().to_owned(),
+        metadata_dir_id: metadata.id().unwrap_or_default(),
+        log_dir_ids: directories.all().iter().filter_map(|directory| directory.id()).collect(),
+        cluster_id: cluster_id.to_owned(),
+        node_id,
+        clock: Arc::clone(clock),
+        config: Arc::clone(config),
+        endpoints,
+        controller_endpoint: controller_endpoint(config),
+        clean_broker_epoch: directories.clean_broker_epoch(),
+    })?)
+}
+
+/// What the configuration says of a controller's listener: nobody listens there while the node is alone, but
+/// another broker finds it in the directory.
+fn controller_endpoint(config: &BrokerConfig) -> Option<BrokerEndpoint> {
+    let advertised = config.advertised_listeners.iter().find(|advertised| advertised.controller)?;
+    Some(endpoint(advertised, None))
+}
+
+/// The cluster's id: that of the directories, or a new one.
+fn cluster_id(directories: &LogDirectories) -> String {
+    let known = directories.all().iter().find_map(|directory| directory.meta()?.cluster_id);
+    known.unwrap_or_else(|| random_id().to_string())
+}
+
+/// An id that nobody has had. As in Kafka, its text does not begin with a dash.
+fn random_id() -> Uuid {
+    loop {
+        let mut bytes = [0; 16];
+        assert!(getrandom::fill(&mut bytes).is_ok(), "the system gives randomness");
+        let id = Uuid::from_random_bytes(bytes);
+        if !id.is_reserved() && !id.to_string().starts_with('-') {
+            return id;
+        }
+    }
+}
+
+fn assemble(
+    node_id: i32,
+    cluster_id: String,
+    config: Arc<BrokerConfig>,
+    controller: Controller,
+    partitions: Arc<Partitions>,
+    directories: Arc<LogDirectories>,
+    clock: Arc<dyn Clock>,
+) -> Arc<Node> {
+    let seed = random_id().0.iter().fold(0_u64, |seed, byte| (seed << 4) ^ u64::from(*byte));
+    let failed = watch::Sender::new(false);
+    let flusher = {
+        let (partitions, failed) = (Arc::clone(&partitions), failed.clone());
+        Flusher::new(Box::new(move |partition, error| {
+            error!(partition = %partition.id(), "cannot be flushed: {error}");
+            drop_failed_directories(&partitions, &failed);
+        }))
+    };
+    Arc::new(Node {
+        id: BrokerId(node_id),
+        cluster_id,
+        sessions: SessionCache::new(config.fetch_session_slots_max, seed),
+        config: ArcSwap::new(config),
+        clock,
+        controller,
+        partitions,
+        directories,
+        flusher,
+        producer_ids: ProducerIds::default(),
+        stopping: watch::Sender::new(false),
+        failed,
+    })
+}
+
+/// Follows the images: dynamic configuration first, then partitions.
+async fn follow(node: Arc<Node>) {
+    let mut changes = node.controller.changes();
+    loop {
+        let image = Arc::clone(&changes.borrow_and_update());
+        let worker = Arc::clone(&node);
+        let applied = spawn_blocking(move || {
+            let before = worker.config();
+            let config = Arc::new(in_force(&before, &image, worker.id.0));
+            // The same settings keep their identity: nothing is applied anew.
+            let config = if *before == *config { before } else { config };
+            worker.config.store(Arc::clone(&config));
+            worker.partitions.apply(image, config);
+        });
+        if let Err(error) = applied.await {
+            error!("the metadata could not be followed: {error}");
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The configuration with what the image sets for all brokers and for this one.
+fn in_force(config: &BrokerConfig, image: &Image, node_id: i32) -> BrokerConfig {
+    let cluster = image.configs(&ConfigResource::cluster_default());
+    let own = image.configs(&ConfigResource::broker(node_id));
+    config.with_dynamic(&cluster, &own).unwrap_or_else(|error| {
+        warn!("dynamic settings are passed over: {error}");
+        config.clone()
+    })
+}
+
+fn bind(config: &BrokerConfig) -> Result<Vec<Listener>, BindError> {
+    let backlog = i32::try_from(config.socket_listen_backlog_size).unwrap_or(i32::MAX);
+    let bound: Result<Vec<Listener>, BindError> =
+        config.client_listeners().map(|it| Listener::bind(&it.name, &it.address, backlog)).collect();
+    for controller in config.controller_listeners() {
+        info!(address = %controller.address, "a lone node opens no controller listener");
+    }
+    bound
+}
+
+fn node_id(directories: &LogDirectories, config: &BrokerConfig) -> Result<i32, StartError> {
+    let first = directories.all().first().ok_or(StartError::NoDirectory)?;
+    match (first.meta().and_then(|meta| meta.node_id), config.node_id) {
+        (Some(found), Some(asked)) if found != asked => Err(StartError::NodeId { found, asked }),
+        (found, asked) => Ok(found.or(asked).unwrap_or(DEFAULT_NODE_ID)),
+    }
+}
+
+/// What clients are told: the advertised addresses, with the real port where 0 was asked for.
+fn endpoints(config: &BrokerConfig, listeners: &[Listener]) -> Vec<BrokerEndpoint> {
+    let clients = config.advertised_listeners.iter().filter(|advertised| !advertised.controller);
+    clients
+        .map(|advertised| {
+            let bound = listeners.iter().find(|listener| listener.name() == advertised.name);
+            endpoint(advertised, bound.map(Listener::address))
+        })
+        .collect()
+}
+
+fn endpoint(advertised: &AdvertisedListener, bound: Option<&ListenAddress>) -> BrokerEndpoint {
+    let (host, port) = match (&advertised.address, bound) {
+        (ListenAddress::Tcp { host, port: 0 }, Some(ListenAddress::Tcp { port, .. })) => {
+            (host.clone(), *port)
+        }
+        (ListenAddress::Tcp { host, port }, _) => (host.clone(), *port),
+        (ListenAddress::Unix(path), _) => (path.display().to_string(), 0),
+    };
+    let host = if host.is_empty() { host_name() } else { host };
+    BrokerEndpoint { name: advertised.name.clone(), host, port, security_protocol: advertised.protocol.id() }
+}
+
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "localhost".to_owned())
+}
+
+fn overrides(config: &BrokerConfig) -> Result<HashMap<IpAddr, u32>, StartError> {
+    let parsed = config.max_connections_per_ip_overrides.iter().map(|(address, max)| {
+        let ip = address.parse().map_err(|_| StartError::Override(address.clone()))?;
+        Ok((ip, u32::try_from(*max).unwrap_or(u32::MAX)))
+    });
+    parsed.collect()
+}
+
+fn limits(config: &BrokerConfig) -> Limits {
+    let defaults = Limits::default();
+    Limits {
+        request_bytes_max: config.socket_request_max_bytes as usize,
+        idle_max: u64::try_from(config.connections_max_idle_ms).map_or(Duration::MAX, Duration::from_millis),
+        send_buffer_bytes: config.socket_send_buffer_bytes.map(|bytes| bytes as usize),
+        receive_buffer_bytes: config.socket_receive_buffer_bytes.map(|bytes| bytes as usize),
+        ..defaults
+    }
+}
