@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::BrokerConfig;
-use super::key::{ConfigKey, Kind, Scope, Update};
+use super::key::{ConfigKey, Kind, Scope};
 use super::layers::ConfigSource;
 use super::table;
 use super::topic::{View, broker_keys};
@@ -102,7 +102,7 @@ impl BrokerConfig {
         let family = family(key.name);
         let names = if family.is_empty() { vec![key.name] } else { family.to_vec() };
         let synonyms = self.synonyms(key.name, &names, key.is_sensitive());
-        described(key, value, synonyms, key.update == Update::ReadOnly)
+        described(key, value, synonyms, !key.is_dynamic())
     }
 
     /// All places that set one of `names`, layer by layer; those before `first` do not count.

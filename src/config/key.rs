@@ -171,6 +171,12 @@ impl ConfigKey {
         self.ours.unwrap_or(self.default)
     }
 
+    /// Whether a running broker takes a new value. Kafka's brokers can also open and close listeners.
+    #[must_use]
+    pub fn is_dynamic(&self) -> bool {
+        self.update != Update::ReadOnly && !AT_START_ALONE.contains(&self.name)
+    }
+
     /// Whether its values are never shown.
     #[must_use]
     pub fn is_sensitive(&self) -> bool {
@@ -310,6 +316,9 @@ impl ConfigKey {
         Ok(())
     }
 }
+
+/// Keys that are read at the start alone, although Kafka's brokers take them while they run.
+const AT_START_ALONE: &[&str] = &["listeners", "listener.security.protocol.map"];
 
 fn split_list(text: &str) -> Vec<String> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(|item| item.trim().to_owned()).collect() }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::error::ConfigError;
-use super::key::{ConfigKey, Fallback, Scope, Update, Value};
+use super::key::{ConfigKey, Fallback, Scope, Value};
 use super::table;
 
 /// Where a value comes from. Kafka's names and numbers.
@@ -75,7 +75,7 @@ impl BrokerLayers {
             (&self.cluster, ConfigSource::DynamicDefaultBrokerConfig),
             (&self.fixed, ConfigSource::StaticBrokerConfig),
         ];
-        let is_dynamic = key(name).is_ok_and(|key| key.update != Update::ReadOnly);
+        let is_dynamic = key(name).is_ok_and(ConfigKey::is_dynamic);
         layers
             .into_iter()
             .filter(|(_, source)| is_dynamic || *source == ConfigSource::StaticBrokerConfig)

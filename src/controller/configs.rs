@@ -305,9 +305,6 @@ fn check_plain(scope: Scope, named: &BTreeSet<&str>, after: &Settings) -> Result
     Ok(())
 }
 
-/// Keys whose part reads them at the start alone, although Kafka's can change them while it runs.
-const AT_START_ALONE: &[&str] = &["listeners", "listener.security.protocol.map"];
-
 fn check_broker_settings(
     context: &Context<'_>,
     resource: &ConfigResource,
@@ -317,7 +314,7 @@ fn check_broker_settings(
     let is_default = resource.name.is_empty();
     for name in named {
         let Some(key) = table::find(Scope::Broker, name) else { continue };
-        if key.update == Update::ReadOnly || AT_START_ALONE.contains(name) {
+        if !key.is_dynamic() {
             return Err(invalid(format!("Cannot update these configs dynamically: {name}")));
         }
         if is_default && key.update == Update::PerBroker {

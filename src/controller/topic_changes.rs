@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use crate::metadata::{Image, MetadataRecord, Topic};
-use crate::protocol::ErrorCode;
 use crate::protocol::messages::create_partitions_request::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::protocol::messages::create_partitions_response::{
     CreatePartitionsResponse, CreatePartitionsTopicResult,
@@ -11,6 +10,7 @@ use crate::protocol::messages::create_partitions_response::{
 use crate::protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use crate::protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
 use crate::protocol::messages::remove_topic_record::RemoveTopicRecord;
+use crate::protocol::{ErrorCode, Str};
 use crate::types::Uuid;
 
 use super::decision::{Answer, Context, Decision, Refusal, repeated};
@@ -22,19 +22,16 @@ pub(super) fn delete(
     context: &mut Context<'_>,
     request: &DeleteTopicsRequest,
 ) -> Decision<DeleteTopicsResponse> {
-    let by_name = |name: &crate::protocol::Str| DeleteTopicState {
-        name: Some(name.clone()),
-        ..DeleteTopicState::default()
-    };
+    let by_name = |name: &Str| DeleteTopicState { name: Some(name.clone()), ..DeleteTopicState::default() };
     let asked: Vec<DeleteTopicState> =
         request.topics.iter().cloned().chain(request.topic_names.iter().map(by_name)).collect();
-    let mut seen = BTreeSet::new();
+    let twice = named_twice(context.image(), &asked);
     let mut records = Vec::new();
     let mut responses = Vec::with_capacity(asked.len());
     for state in asked {
         let mut response = DeletableTopicResult { name: state.name.clone(), ..Default::default() };
         response.topic_id = state.topic_id;
-        match delete_one(context, &state, &mut seen) {
+        match delete_one(context, &state, &twice) {
             Ok((name, record)) => {
                 (response.name, response.topic_id) = (Some(name), record.topic_id);
                 records.push(record.into());
@@ -46,17 +43,24 @@ pub(super) fn delete(
     Decision { records, answer: DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() } }
 }
 
+/// The topics that a request means more than once, by name or by id: none of them is deleted.
+fn named_twice(image: &Image, asked: &[DeleteTopicState]) -> BTreeSet<Uuid> {
+    let mut seen = BTreeSet::new();
+    let ids = asked.iter().filter_map(|state| find_topic(image, state).ok()).map(|topic| topic.id);
+    ids.filter(|id| !seen.insert(*id)).collect()
+}
+
 fn delete_one(
     context: &mut Context<'_>,
     state: &DeleteTopicState,
-    seen: &mut BTreeSet<Uuid>,
-) -> Result<(crate::protocol::Str, RemoveTopicRecord), Refusal> {
+    twice: &BTreeSet<Uuid>,
+) -> Result<(Str, RemoveTopicRecord), Refusal> {
     if !context.config.delete_topic_enable {
         return Err(Refusal::new(ErrorCode::TopicDeletionDisabled, "Topic deletion is disabled."));
     }
     let topic = find_topic(context.image(), state)?;
     let (name, topic_id) = (topic.name.as_str().into(), topic.id);
-    if !seen.insert(topic_id) {
+    if twice.contains(&topic_id) {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
             "The topic stands in the request more than once.",

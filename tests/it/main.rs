@@ -16,6 +16,7 @@ mod golden;
 mod harness;
 mod history;
 mod hostile_messages;
+mod kafka_metadata;
 mod manual;
 mod message_tables;
 mod oracle;
