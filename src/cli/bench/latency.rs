@@ -197,37 +197,18 @@ impl Sender {
 
     fn work(&mut self, plan: &Plan, meter: &Meter) -> anyhow::Result<Taken> {
         let mut latency = histogram()?;
-        let (records, bytes) =
-            (u64::from(self.prepared.template.records), self.prepared.template.batch_bytes as u64);
         let mut unanswered: VecDeque<Instant> = VecDeque::new();
         let mut answered = 0u64;
         let mut due = plan.start + self.pace.map_or(Duration::ZERO, |pace| pace.phase);
         loop {
-            let now = Instant::now();
-            match self.pace {
-                Some(pace) => {
-                    while due <= now && !plan.is_over(due) {
-                        self.send(due)?;
-                        unanswered.push_back(due);
-                        due += pace.interval;
-                    }
-                }
-                None if unanswered.is_empty() && !plan.is_over(now) => {
-                    self.send(now)?;
-                    unanswered.push_back(now);
-                }
-                None => {}
-            }
-            if unanswered.is_empty() && plan.is_over(due.max(now)) {
+            self.send_what_is_due(plan, &mut due, &mut unanswered)?;
+            if unanswered.is_empty() && plan.is_over(due.max(Instant::now())) {
                 return Ok(Taken { latency, end_to_end: None });
             }
-            let paced = self.pace.is_some() && !plan.is_over(due);
-            let readable = match paced {
-                true => self.prepared.wire.wait_readable(due.saturating_duration_since(Instant::now()))?,
-                // All is sent: reading waits for what is unanswered, up to the socket's timeout.
-                false => true,
-            };
-            if !readable {
+            // Where nothing more will be due, reading itself waits, up to the socket's timeout.
+            let more_is_due = self.pace.is_some() && !plan.is_over(due);
+            let wait = due.saturating_duration_since(Instant::now());
+            if more_is_due && !self.prepared.wire.wait_readable(wait)? {
                 continue;
             }
             self.prepared.answers.fill(&mut self.prepared.wire)?;
@@ -236,11 +217,35 @@ impl Sender {
                 answered += 1;
                 self.arrivals.acknowledged.fetch_add(1, Ordering::SeqCst);
                 let Some(was_due) = unanswered.pop_front() else { break };
-                if meter.count(records, bytes) {
+                let template = &self.prepared.template;
+                if meter.count(u64::from(template.records), template.batch_bytes as u64) {
                     latency.saturating_record((now - was_due).as_nanos() as u64);
                 }
             }
         }
+    }
+
+    /// On schedule everything that is due by now; without one the next request, when the last is answered.
+    fn send_what_is_due(
+        &mut self,
+        plan: &Plan,
+        due: &mut Instant,
+        unanswered: &mut VecDeque<Instant>,
+    ) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let Some(pace) = self.pace else {
+            if unanswered.is_empty() && !plan.is_over(now) {
+                self.send(now)?;
+                unanswered.push_back(now);
+            }
+            return Ok(());
+        };
+        while *due <= now && !plan.is_over(*due) {
+            self.send(*due)?;
+            unanswered.push_back(*due);
+            *due += pace.interval;
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use crate::protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use crate::protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 
 /// Between attempts at what may soon succeed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -68,24 +69,25 @@ pub fn places(connection: &Connection, topics: &[String]) -> anyhow::Result<Vec<
         .collect();
     let mut places = Vec::new();
     for topic in &answer.topics {
-        let name = topic.name.as_ref().map(ToString::to_string).unwrap_or_default();
-        if ErrorCode::from_wire(topic.error_code) == ErrorCode::UnknownTopicOrPartition {
-            bail!("topic {name} does not exist: `klamm topics create {name} -p 1` makes it");
-        }
-        BrokerError::check(topic.error_code, || format!("topic {name}"), None)?;
-        for partition in &topic.partitions {
-            let address = brokers
-                .get(&partition.leader_id)
-                .with_context(|| format!("{name}-{} has no leader", partition.partition_index))?;
-            places.push(Place {
-                topic: name.clone(),
-                partition: partition.partition_index,
-                address: address.clone(),
-            });
-        }
+        places.extend(places_of(topic, &brokers)?);
     }
     places.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     if places.is_empty() { bail!("the topics have no partitions") } else { Ok(places) }
+}
+
+fn places_of(topic: &MetadataResponseTopic, brokers: &BTreeMap<i32, Address>) -> anyhow::Result<Vec<Place>> {
+    let name = topic.name.as_deref().unwrap_or_default();
+    if ErrorCode::from_wire(topic.error_code) == ErrorCode::UnknownTopicOrPartition {
+        bail!("topic {name} does not exist: `klamm topics create {name} -p 1` makes it");
+    }
+    BrokerError::check(topic.error_code, || format!("topic {name}"), None)?;
+    let place = |partition: &MetadataResponsePartition| {
+        let partition_index = partition.partition_index;
+        let address = brokers.get(&partition.leader_id);
+        let address = address.with_context(|| format!("{name}-{partition_index} has no leader"))?;
+        Ok(Place { topic: name.to_owned(), partition: partition_index, address: address.clone() })
+    };
+    topic.partitions.iter().map(place).collect()
 }
 
 /// Tries them in turn until `timeout` is over: the broker may just be starting.

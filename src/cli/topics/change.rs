@@ -14,6 +14,7 @@ use crate::protocol::ErrorCode;
 use crate::protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
 };
+use crate::protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use crate::protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
@@ -252,53 +253,65 @@ pub fn alter(args: &AlterArgs, output: &mut Output) -> anyhow::Result<Exit> {
         if topics.is_empty() {
             return Ok(missing);
         }
-        let assignments = args.replica_assignment.as_ref().map(|Assignment(partitions)| {
-            let one = |brokers: &Vec<i32>| CreatePartitionsAssignment {
-                broker_ids: brokers.clone(),
-                ..Default::default()
-            };
-            partitions.iter().map(one).collect::<Vec<_>>()
-        });
-        let asked = topics.iter().map(|topic| CreatePartitionsTopic {
-            name: topic.topic.as_str().into(),
-            count: args.partitions,
-            assignments: assignments.clone(),
-            ..Default::default()
-        });
-        let answer = cluster
-            .controller(&CreatePartitionsRequest {
-                topics: asked.collect(),
-                timeout_ms: TIMEOUT_MS,
-                validate_only: args.validate_only,
-                ..Default::default()
-            })
-            .await?;
+        let answer = cluster.controller(&alter_request(args, &topics)).await?;
         let mut failed = missing != Exit::Done;
         for result in &answer.results {
-            let about = || format!("topic {}", result.name);
             let before = topics.iter().find(|topic| topic.topic == *result.name);
-            let before = before.map_or(0, |topic| topic.partitions.len());
-            match BrokerError::check(result.error_code, about, result.error_message.as_deref()) {
-                Err(error) => {
-                    failed = true;
-                    output.error(error);
-                }
-                Ok(()) if args.json => output.json(&json!({
-                    "topic": &*result.name,
-                    "partitions_before": before,
-                    "partitions": args.partitions,
-                    "altered": !args.validate_only,
-                }))?,
-                Ok(()) => output.say(format_args!(
-                    "topic {} {} {before} to {} partition(s)",
-                    result.name,
-                    if args.validate_only { "could go from" } else { "went from" },
-                    args.partitions
-                )),
-            }
+            failed |=
+                !report_altered(args, result, before.map_or(0, |topic| topic.partitions.len()), output)?;
         }
         Ok(Exit::failed_if(failed))
     })
+}
+
+fn alter_request(args: &AlterArgs, topics: &[TopicView]) -> CreatePartitionsRequest {
+    let assignments = args.replica_assignment.as_ref().map(|Assignment(partitions)| {
+        let one = |brokers: &Vec<i32>| CreatePartitionsAssignment {
+            broker_ids: brokers.clone(),
+            ..Default::default()
+        };
+        partitions.iter().map(one).collect::<Vec<_>>()
+    });
+    let topics = topics.iter().map(|topic| CreatePartitionsTopic {
+        name: topic.topic.as_str().into(),
+        count: args.partitions,
+        assignments: assignments.clone(),
+        ..Default::default()
+    });
+    CreatePartitionsRequest {
+        topics: topics.collect(),
+        timeout_ms: TIMEOUT_MS,
+        validate_only: args.validate_only,
+        ..Default::default()
+    }
+}
+
+/// Says what became of one topic; whether it is well.
+fn report_altered(
+    args: &AlterArgs,
+    result: &CreatePartitionsTopicResult,
+    before: usize,
+    output: &mut Output,
+) -> anyhow::Result<bool> {
+    let name = &result.name;
+    let checked =
+        BrokerError::check(result.error_code, || format!("topic {name}"), result.error_message.as_deref());
+    if let Err(error) = checked {
+        output.error(error);
+        return Ok(false);
+    }
+    if args.json {
+        output.json(&json!({
+            "topic": &**name,
+            "partitions_before": before,
+            "partitions": args.partitions,
+            "altered": !args.validate_only,
+        }))?;
+    } else {
+        let verb = if args.validate_only { "could go from" } else { "went from" };
+        output.say(format_args!("topic {name} {verb} {before} to {} partition(s)", args.partitions));
+    }
+    Ok(true)
 }
 
 /// Deletes them, or shows what would be deleted.
