@@ -111,7 +111,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__bench__subcmd__consume)
-            opts="-c -t -b -d -X -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --dir --timeout --repeat --max-bytes --min-bytes --max-wait --verify --help"
+            opts="-c -t -b -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --timeout --repeat --max-bytes --min-bytes --max-wait --verify --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -153,19 +153,7 @@ _klamm() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -d)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -X)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -189,7 +177,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__bench__subcmd__latency)
-            opts="-c -t -b -d -X -s -a -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --dir --timeout --rate --end-to-end --batch --record-size --acks --idempotent --help"
+            opts="-c -t -b -s -a -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --timeout --rate --end-to-end --batch --record-size --acks --idempotent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -231,19 +219,7 @@ _klamm() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -d)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -X)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -279,7 +255,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__bench__subcmd__produce)
-            opts="-c -t -b -d -X -n -s -z -a -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --dir --timeout --records --batch --record-size --key-size --depth --compression --acks --idempotent --help"
+            opts="-c -t -b -n -s -z -a -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --timeout --records --batch --record-size --key-size --depth --compression --acks --idempotent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -321,19 +297,7 @@ _klamm() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -d)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -X)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -176,9 +176,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subco
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
-complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l timeout -d 'Give up when no broker answers for this long' -r
-complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s n -l records -d 'End after so many records over all connections, rounded up to whole batches' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l batch -d 'Records in a batch; a request holds one batch' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s s -l record-size -d 'Bytes in a record\'s value' -r
@@ -195,9 +193,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subco
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
-complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l timeout -d 'Give up when no broker answers for this long' -r
-complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l max-bytes -d 'Ask for so many bytes of a partition at once' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l min-bytes -d 'Let the broker wait until it has so many bytes' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l max-wait -d 'Let the broker wait for so long' -r
@@ -211,9 +207,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subco
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
-complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l timeout -d 'Give up when no broker answers for this long' -r
-complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l rate -d 'Requests a second over all connections, sent when they are due; without it, one after the other' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l batch -d 'Records in a batch; a request holds one batch' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s s -l record-size -d 'Bytes in a record\'s value' -r

@@ -14,24 +14,27 @@ use crate::types::parse_duration;
 /// Where a command that neither flag nor environment points anywhere connects to.
 const DEFAULT_BOOTSTRAP: &str = "localhost:9092";
 
+/// The heading of what says where a command works, in every help.
+pub const WHERE_TO: &str = "Where to";
+
 /// Which cluster or which directory, and how to talk to it: `#[command(flatten)] connection: Connection`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Where to")]
 pub struct Connection {
     /// Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]
-    #[arg(short, long, value_name = "HOST:PORT[,…]", conflicts_with = "dir")]
+    #[arg(short, long, value_name = "HOST:PORT[,…]", conflicts_with = "dir", help_heading = WHERE_TO)]
     pub bootstrap: Option<String>,
 
     /// A log directory, klamm's or Apache Kafka's, instead of a server [env: KLAMM_DIR]
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", help_heading = WHERE_TO)]
     pub dir: Option<PathBuf>,
 
     /// Give up when no broker answers for this long
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration,
+          help_heading = WHERE_TO)]
     pub timeout: Duration,
 
     /// Set a client property by its Java name or librdkafka's
-    #[arg(short = 'X', value_name = "KEY=VALUE", value_parser = parse_property)]
+    #[arg(short = 'X', value_name = "KEY=VALUE", value_parser = parse_property, help_heading = WHERE_TO)]
     pub x: Vec<(String, String)>,
 }
 

@@ -61,7 +61,7 @@ pub struct Args {
 /// # Errors
 /// Where the broker cannot be reached, refuses, or breaks off.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Report> {
-    let places = places(&args.shared.connection, &args.shared.topics)?;
+    let places = places(&args.shared.connection(), &args.shared.topics)?;
     let connections = args.shared.connections;
     let limits = Limits {
         max_bytes: i32::try_from(args.max_bytes.0).context("--max-bytes is at most 2147483647")?,
@@ -78,7 +78,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Report> {
         let mut reader =
             Reader { wires: Vec::new(), sources: Vec::new(), verify: args.verify, repeat: args.repeat };
         for place in own {
-            reader.add(place, &limits, args.shared.connection.timeout)?;
+            reader.add(place, &limits, args.shared.timeout)?;
         }
         lanes.push(Box::new(reader));
     }

@@ -81,7 +81,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Report> {
             "--end-to-end writes the time into each record: '--record-size' must be at least {STAMPED_VALUE_BYTES_MIN}"
         )));
     }
-    let places = places(&args.shared.connection, &args.shared.topics)?;
+    let places = places(&args.shared.connection(), &args.shared.topics)?;
     let connections = args.shared.connections;
     let origin = Instant::now();
     let mut lanes: Vec<Box<dyn Lane>> = Vec::new();
@@ -90,7 +90,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Report> {
         // Readers begin at the end, so before the first batch is sent.
         let count = Arc::new(Arrivals::default());
         if args.end_to_end && acknowledged.len() < connections {
-            let timeout = args.shared.connection.timeout;
+            let timeout = args.shared.timeout;
             lanes.push(Box::new(Tail::prepare(place, Arc::clone(&count), origin, timeout)?));
         }
         acknowledged.push(count);
@@ -166,7 +166,7 @@ impl Sender {
             acks: args.acks,
             idempotent: args.idempotent,
         };
-        let prepared = Prepared::new(&shape, place, args.shared.connection.timeout)?;
+        let prepared = Prepared::new(&shape, place, args.shared.timeout)?;
         let template = &prepared.template;
         // The last value ends one byte before the batch does: no headers follow it but their count.
         let stamp_at = template.batch_bytes - 1 - shape.value_bytes;

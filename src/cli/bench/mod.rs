@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use crate::cli::args::Connection;
+use crate::cli::args::{Connection, WHERE_TO};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::types::{ByteSize, parse_duration};
@@ -77,8 +77,21 @@ struct Shared {
     #[arg(long)]
     json: bool,
 
-    #[command(flatten)]
-    connection: Connection,
+    /// Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]
+    #[arg(short, long, value_name = "HOST:PORT[,…]", help_heading = WHERE_TO)]
+    bootstrap: Option<String>,
+
+    /// Give up when no broker answers for this long
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration,
+          help_heading = WHERE_TO)]
+    timeout: Duration,
+}
+
+impl Shared {
+    /// Where the broker is. A directory has none to measure.
+    fn connection(&self) -> Connection {
+        Connection { bootstrap: self.bootstrap.clone(), dir: None, timeout: self.timeout, x: Vec::new() }
+    }
 }
 
 /// Runs the one that was asked for.

@@ -86,7 +86,7 @@ fn parse_codec(text: &str) -> Result<Codec, String> {
 /// # Errors
 /// Where the broker cannot be reached, refuses, or breaks off.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Report> {
-    let places = places(&args.shared.connection, &args.shared.topics)?;
+    let places = places(&args.shared.connection(), &args.shared.topics)?;
     let connections = args.shared.connections;
     let mut lanes: Vec<Box<dyn Lane>> = Vec::new();
     for index in 0..connections {
@@ -319,7 +319,7 @@ impl Writer {
             acks: args.acks,
             idempotent: args.idempotent,
         };
-        let prepared = Prepared::new(&shape, place, args.shared.connection.timeout)?;
+        let prepared = Prepared::new(&shape, place, args.shared.timeout)?;
         Ok(Self { prepared, acks: args.acks, depth: args.depth, quota })
     }
 }

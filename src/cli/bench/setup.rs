@@ -44,7 +44,9 @@ pub fn places(connection: &Connection, topics: &[String]) -> anyhow::Result<Vec<
     let bootstrap = match connection.target()? {
         Target::Cluster(bootstrap) => bootstrap,
         Target::Dir(_) => {
-            return Err(usage("bench measures a server: say which with '-b HOST:PORT' instead of '-d DIR'"));
+            return Err(usage(
+                "KLAMM_DIR is set, but bench measures a server: say which with '-b HOST:PORT'",
+            ));
         }
     };
     let Bootstrap::Addresses(addresses) = Bootstrap::parse(&bootstrap).map_err(|e| usage(e.to_string()))?
