@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 mod admin;
+mod admin_commands;
 mod allocation;
 mod batches;
 mod command_line;
@@ -23,6 +24,7 @@ mod oracle;
 mod produces;
 mod random;
 mod random_message;
+mod serving;
 mod storage;
 mod tidy;
 mod transcripts;

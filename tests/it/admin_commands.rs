@@ -1,0 +1,159 @@
+//! `topics`, `configs`, `offsets`, `log-dirs` and `bench` against a running broker, and beside it on its
+//! directory.
+
+use crate::serving::Serving;
+
+#[test]
+fn topics_live_from_creation_to_deletion() {
+    let broker = Serving::start(&[]);
+    let created = broker.ask(&["topics", "create", "orders", "returns", "-p", "3", "--json"]).json();
+    assert_eq!((&created[0]["created"], &created[0]["partitions"]), (&true.into(), &3.into()));
+    assert!(broker.ask(&["topics", "create", "orders"]).failed(1).contains("TOPIC_ALREADY_EXISTS"));
+    broker.ask(&["topics", "create", "orders", "--if-not-exists"]).well();
+    assert_eq!(broker.ask(&["topics", "list"]).well(), "orders\nreturns\n");
+    assert_eq!(broker.ask(&["topics", "list", "-e", "ret.*"]).well(), "returns\n");
+
+    broker.ask(&["topics", "alter", "orders", "-p", "5", "--validate-only"]).well();
+    broker.ask(&["topics", "alter", "orders", "-p", "5"]).well();
+    assert!(broker.ask(&["topics", "alter", "orders", "-p", "2"]).failed(1).contains("INVALID_PARTITIONS"));
+    let described = broker.ask(&["topics", "describe", "orders", "--json"]).json();
+    assert_eq!(described[0]["partitions"].as_array().unwrap().len(), 5);
+    assert_eq!(described[0]["partitions"][4]["leader"], 1);
+
+    assert!(
+        broker.ask(&["topics", "delete", "returns"]).well().contains("would delete returns: 3 partition(s)")
+    );
+    assert_eq!(broker.ask(&["topics", "list"]).well(), "orders\nreturns\n");
+    broker.ask(&["topics", "delete", "returns", "--execute"]).well();
+    assert_eq!(broker.ask(&["topics", "list"]).well(), "orders\n");
+    assert!(broker.ask(&["topics", "describe", "returns"]).failed(1).contains("returns does not exist"));
+    broker.ask(&["topics", "delete", "returns", "--execute", "--if-exists"]).well();
+}
+
+#[test]
+fn what_the_broker_refuses_is_said_and_the_rest_is_done() {
+    let broker = Serving::start(&[]);
+    broker.ask(&["topics", "create", "a"]).well();
+    let said = broker.ask(&["topics", "create", "a", "b"]);
+    assert!(said.failed(1).contains("topic a:"));
+    assert_eq!(broker.ask(&["topics", "list"]).well(), "a\nb\n");
+    assert!(
+        broker.ask(&["topics", "create", "c", "-r", "3"]).failed(1).contains("INVALID_REPLICATION_FACTOR")
+    );
+    assert!(
+        broker
+            .ask(&["topics", "create", "c", "--config", "retention.ms=x"])
+            .failed(1)
+            .contains("INVALID_CONFIG")
+    );
+    broker.ask(&["topics", "create", "c", "--validate-only"]).well();
+    assert_eq!(broker.ask(&["topics", "list"]).well(), "a\nb\n");
+}
+
+#[test]
+fn configs_say_where_they_come_from() {
+    let broker = Serving::start(&["--set", "log.segment.bytes=2000000"]);
+    broker.ask(&["topics", "create", "t", "--config", "max.message.bytes=5000"]).well();
+    broker.ask(&["configs", "set", "topic:t", "retention.ms=86400000"]).well();
+    broker.ask(&["configs", "set", "broker", "log.retention.ms=1000000"]).well();
+    let all = broker.ask(&["configs", "get", "topic:t", "--all", "--json"]).json();
+    let source = |key: &str| {
+        let row = all.iter().find(|row| row["key"] == key).unwrap();
+        (row["value"].as_str().unwrap().to_owned(), row["source"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(source("max.message.bytes"), ("5000".into(), "DYNAMIC_TOPIC_CONFIG".into()));
+    assert_eq!(source("retention.ms"), ("86400000".into(), "DYNAMIC_TOPIC_CONFIG".into()));
+    assert_eq!(source("segment.bytes"), ("2000000".into(), "STATIC_BROKER_CONFIG".into()));
+    assert_eq!(source("index.interval.bytes"), ("4096".into(), "DEFAULT_CONFIG".into()));
+
+    broker.ask(&["configs", "unset", "topic:t", "retention.ms"]).well();
+    let row = &broker.ask(&["configs", "get", "topic:t", "retention.ms", "--json"]).json()[0];
+    assert_eq!((&row["value"], &row["source"]), (&"1000000".into(), &"DYNAMIC_DEFAULT_BROKER_CONFIG".into()));
+    assert_eq!(
+        &broker.read(&["configs", "get", "topic:t", "retention.ms", "--json"]).json()[0]["value"],
+        "1000000"
+    );
+
+    assert!(
+        broker.ask(&["configs", "set", "topic:t", "retention.mss=1"]).failed(1).contains("INVALID_CONFIG")
+    );
+    assert!(broker.ask(&["configs", "set", "topic:no", "retention.ms=1"]).failed(1).contains("topic:no"));
+    assert!(broker.ask(&["configs", "get", "topic:no"]).failed(1).contains("topic:no"));
+}
+
+#[test]
+fn offsets_are_found_and_the_front_is_cut_off() {
+    let broker = Serving::start(&[]);
+    broker.ask(&["topics", "create", "t", "-p", "2"]).well();
+    broker.ask(&["bench", "produce", "t", "-n", "1000", "--batch", "10"]).well();
+    let offset =
+        |at: &str| broker.ask(&["offsets", "get", "t:0", "--at", at, "--json"]).json()[0]["offset"].clone();
+    assert_eq!((offset("earliest"), offset("latest")), (0.into(), 1000.into()));
+    assert_eq!((offset("-1h"), offset("+1h")), (0.into(), serde_json::Value::Null));
+
+    assert!(broker.ask(&["offsets", "trim", "t:0=15"]).well().contains("would delete 15 offsets of t-0"));
+    assert_eq!(offset("earliest"), 0);
+    broker.ask(&["offsets", "trim", "t:0=15", "--execute"]).well();
+    assert_eq!(offset("earliest"), 15);
+    broker.ask(&["offsets", "trim", "t=end", "--execute"]).well();
+    assert_eq!((offset("earliest"), offset("latest")), (1000.into(), 1000.into()));
+    assert!(
+        broker.ask(&["offsets", "trim", "t:0=5000", "--execute"]).failed(1).contains("OFFSET_OUT_OF_RANGE")
+    );
+    assert!(broker.ask(&["offsets", "get", "t:0,7"]).failed(1).contains("no partition 7"));
+}
+
+#[test]
+fn a_directory_beside_its_broker_answers_as_the_broker_does() {
+    let broker = Serving::start(&[]);
+    broker.ask(&["topics", "create", "a", "b", "-p", "3", "--config", "segment.bytes=1048576"]).well();
+    broker.ask(&["bench", "produce", "a", "-c", "3", "-n", "60000"]).well();
+    for question in [
+        &["topics", "list", "--json"][..],
+        &["topics", "describe", "--json"],
+        &["offsets", "get", "a", "--at", "latest", "--at", "max-timestamp", "--at", "-1h", "--json"],
+        &["configs", "get", "topic:a", "--json"],
+    ] {
+        let by_broker = broker.ask(question).well();
+        assert_eq!(broker.read(question).well(), by_broker, "{question:?}");
+        assert!(!by_broker.is_empty(), "{question:?}");
+    }
+    let partitions = |said: &serde_json::Value| {
+        let mut rows: Vec<String> =
+            said["partitions"].as_array().unwrap().iter().map(ToString::to_string).collect();
+        rows.sort();
+        rows
+    };
+    let by_broker = &broker.ask(&["log-dirs", "--json"]).json()[0];
+    let by_directory = &broker.read(&["log-dirs", "--json"]).json()[0];
+    assert_eq!(partitions(by_directory), partitions(by_broker));
+    assert_eq!(by_directory["broker"], by_broker["broker"]);
+}
+
+#[test]
+fn bench_counts_what_it_sent_and_reads_it_back_whole() {
+    let broker = Serving::start(&[]);
+    let pid = broker.pid().to_string();
+    broker.ask(&["topics", "create", "t", "-p", "2"]).well();
+    let mut sent = 0;
+    for extra in [
+        &["--idempotent"][..],
+        &["--idempotent", "-z", "lz4", "--depth", "1"],
+        &["--acks", "1", "-z", "zstd"],
+    ] {
+        let arguments =
+            ["bench", "produce", "t", "-n", "5000", "--batch", "100", "-c", "2", "--json", "--pid", &pid];
+        let report = &broker.ask(&[&arguments, extra].concat()).json()[0];
+        assert_eq!((&report["records"], &report["requests"]), (&5000.into(), &50.into()), "{extra:?}");
+        assert_eq!(report["processes"][0]["pid"], broker.pid());
+        sent += 5000;
+    }
+    let report = &broker.ask(&["bench", "consume", "t", "--verify", "--json"]).json()[0];
+    assert_eq!(report["records"], sent);
+    let latency =
+        ["bench", "latency", "t", "--rate", "200", "-c", "2", "-t", "300ms", "--end-to-end", "--json"];
+    let report = &broker.ask(&latency).json()[0];
+    assert_eq!(report["latency_us"]["count"], report["records"]);
+    assert_eq!(report["end_to_end_us"]["count"], report["records"]);
+    assert!(broker.ask(&["bench", "produce", "nothing"]).failed(1).contains("klamm topics create nothing"));
+}
