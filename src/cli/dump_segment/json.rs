@@ -1,16 +1,17 @@
 //! One JSON object a line: batches, or with deep iteration their records, in the names that `consume --json`
 //! has. Bytes that are not UTF-8 come as base64 under `…_base64`.
 
-use std::io;
+use std::io::{self, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::cli::dump_segment::decode::{Control, Shown, control};
+use crate::cli::dump_segment::decode::{Control, RecordDecoder, Shown, control};
 use crate::cli::dump_segment::lines::{BatchLine, Entry, Field, Lines, RecordOptions, Target};
+use crate::cli::format::json::write_string;
 use crate::cli::output::Output;
-use crate::record::{Codec, ControlKey, ControlType, LegacyMessage, RecordRef, TimestampType};
+use crate::record::{Codec, ControlKey, ControlType, Headers, LegacyMessage, RecordRef, TimestampType};
 use crate::types::Offset;
 
 /// JSON lines.
@@ -18,32 +19,45 @@ pub(super) struct JsonLines {
     options: RecordOptions,
     /// Records are printed: a batch is not, besides.
     deep: bool,
+    line: Vec<u8>,
 }
 
 impl JsonLines {
     pub(super) fn new(options: RecordOptions, deep: bool) -> Self {
-        Self { options, deep }
+        Self { options, deep, line: Vec::new() }
     }
 
-    fn contents(
-        &self,
-        object: &mut Map<String, Value>,
-        offset: Offset,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-    ) {
-        if self.options.decoder.is_text() {
-            put_bytes(object, "key", key);
-            put_bytes(object, "value", value);
-            return;
+    /// An object that begins with the partition, where the folder names one.
+    fn begin_record(&mut self, target: &Target) -> Object<'_> {
+        self.line.clear();
+        let mut object = Object::begin(&mut self.line);
+        if let Some(partition) = &target.partition {
+            object.text("topic", partition.topic.as_str());
+            object.number("partition", partition.partition.into());
         }
-        let (key, value) = self.options.decoder.decode(offset, key, value);
-        for (name, shown) in [("key", key), ("value", value)] {
-            let shown = shown.map_or(Value::Null, |shown| match shown {
-                Shown::Text(text) => text.into(),
-                Shown::Json(value) => value,
-            });
-            object.insert(name.to_owned(), shown);
+        object
+    }
+}
+
+/// Key and value, decoded where there is more to them than bytes.
+fn contents(
+    object: &mut Object<'_>,
+    decoder: RecordDecoder,
+    offset: Offset,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) {
+    if decoder.is_text() {
+        object.bytes("key", key);
+        object.bytes("value", value);
+        return;
+    }
+    let (key, value) = decoder.decode(offset, key, value);
+    for (name, shown) in [("key", key), ("value", value)] {
+        match shown {
+            None => object.value(name, &Value::Null),
+            Some(Shown::Text(text)) => object.text(name, &text),
+            Some(Shown::Json(value)) => object.value(name, &value),
         }
     }
 }
@@ -94,34 +108,30 @@ impl Lines for JsonLines {
         if header.is_control() && self.options.skip_metadata {
             return Ok(());
         }
-        let mut object = named(target);
-        object.insert("offset".into(), record.offset.0.into());
-        object.insert("timestamp".into(), record.timestamp_ms.into());
-        object.insert("timestamp_type".into(), header.timestamp_type().name().into());
+        let options = self.options;
+        let mut object = self.begin_record(target);
+        object.number("offset", record.offset.0);
+        object.number("timestamp", record.timestamp_ms);
+        object.text("timestamp_type", header.timestamp_type().name());
         if header.is_control() {
-            object.insert("control".into(), control_json(record));
-        } else if self.options.contents {
-            self.contents(&mut object, record.offset, record.key, record.value);
+            object.value("control", &control_json(record));
+        } else if options.contents {
+            contents(&mut object, options.decoder, record.offset, record.key, record.value);
         }
-        let headers = record.headers.iter().map(|header| {
-            let mut object = Map::new();
-            put_bytes(&mut object, "key", Some(header.key));
-            put_bytes(&mut object, "value", header.value);
-            Value::Object(object)
-        });
-        object.insert("headers".into(), headers.collect());
-        if !self.options.skip_metadata {
-            object.insert("key_size".into(), record.key.map(<[u8]>::len).into());
-            object.insert("value_size".into(), record.value.map(<[u8]>::len).into());
-            object.insert("sequence".into(), record.sequence.into());
-            object.insert("producer_id".into(), header.producer_id.0.into());
-            object.insert("transactional".into(), header.is_transactional().into());
-            object.insert("leader_epoch".into(), header.leader_epoch.0.into());
-            object.insert("file".into(), target.to_string().into());
-            object.insert("position".into(), line.position.into());
-            object.insert("valid".into(), line.is_valid.into());
+        object.headers(record.headers);
+        if !options.skip_metadata {
+            object.size("key_size", record.key);
+            object.size("value_size", record.value);
+            object.number("sequence", record.sequence.into());
+            object.number("producer_id", header.producer_id.0);
+            object.boolean("transactional", header.is_transactional());
+            object.number("leader_epoch", header.leader_epoch.0.into());
+            object.text("file", &target.path.to_string_lossy());
+            object.number("position", line.position as i64);
+            object.boolean("valid", line.is_valid);
         }
-        out.json(&object)
+        object.end();
+        out.write_all(&self.line)
     }
 
     fn legacy_batch(
@@ -154,19 +164,22 @@ impl Lines for JsonLines {
         target: &Target,
         message: &LegacyMessage<'_>,
     ) -> io::Result<()> {
-        let mut object = named(target);
-        object.insert("offset".into(), message.offset.0.into());
-        object.insert("timestamp".into(), message.timestamp_ms.into());
-        object.insert("timestamp_type".into(), message.timestamp_type().map(TimestampType::name).into());
-        if self.options.contents {
-            self.contents(&mut object, message.offset, message.key, message.value);
+        let options = self.options;
+        let mut object = self.begin_record(target);
+        object.number("offset", message.offset.0);
+        object.number("timestamp", message.timestamp_ms);
+        object
+            .text("timestamp_type", message.timestamp_type().map_or("NoTimestampType", TimestampType::name));
+        if options.contents {
+            contents(&mut object, options.decoder, message.offset, message.key, message.value);
         }
-        if !self.options.skip_metadata {
-            object.insert("file".into(), target.to_string().into());
-            object.insert("magic".into(), message.magic.into());
-            object.insert("valid".into(), message.is_valid().into());
+        if !options.skip_metadata {
+            object.text("file", &target.path.to_string_lossy());
+            object.number("magic", message.magic.into());
+            object.boolean("valid", message.is_valid());
         }
-        out.json(&object)
+        object.end();
+        out.write_all(&self.line)
     }
 
     fn entry(&mut self, out: &mut Output, target: &Target, entry: Entry<'_>) -> io::Result<()> {
@@ -192,23 +205,84 @@ impl Lines for JsonLines {
     }
 }
 
-/// An object that begins with the partition, where the folder names one.
-fn named(target: &Target) -> Map<String, Value> {
-    let mut object = Map::new();
-    if let Some(partition) = &target.partition {
-        object.insert("topic".into(), partition.topic.as_str().into());
-        object.insert("partition".into(), partition.partition.into());
-    }
-    object
+/// One object on one line, written as it is filled: records are many.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
 }
 
-/// Text under `name`, other bytes in base64 under `<name>_base64`, null under `name`.
-fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
-    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
-        None => object.insert(name.to_owned(), Value::Null),
-        Some((_, Ok(text))) => object.insert(name.to_owned(), text.into()),
-        Some((bytes, Err(_))) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
-    };
+impl<'a> Object<'a> {
+    fn begin(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out }
+    }
+
+    fn end(self) {
+        self.out.extend_from_slice(b"}\n");
+    }
+
+    /// Names are plain: they need no escape.
+    fn name(&mut self, name: &str, suffix: &str) {
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(suffix.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn number(&mut self, name: &str, number: i64) {
+        self.name(name, "");
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.out, "{number}");
+    }
+
+    fn boolean(&mut self, name: &str, is_true: bool) {
+        self.name(name, "");
+        self.out.extend_from_slice(if is_true { b"true" } else { b"false" });
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        self.name(name, "");
+        write_string(text, self.out);
+    }
+
+    fn value(&mut self, name: &str, value: &Value) {
+        self.name(name, "");
+        let _ = serde_json::to_writer(&mut *self.out, value);
+    }
+
+    fn size(&mut self, name: &str, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.number(name, bytes.len() as i64),
+            None => self.value(name, &Value::Null),
+        }
+    }
+
+    /// Text under `name`, other bytes in base64 under `<name>_base64`, null under `name`.
+    fn bytes(&mut self, name: &str, bytes: Option<&[u8]>) {
+        match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+            None => self.value(name, &Value::Null),
+            Some((_, Ok(text))) => self.text(name, text),
+            Some((bytes, Err(_))) => {
+                self.name(name, "_base64");
+                write_string(&STANDARD.encode(bytes), self.out);
+            }
+        }
+    }
+
+    fn headers(&mut self, headers: Headers<'_>) {
+        self.name("headers", "");
+        self.out.push(b'[');
+        for (index, header) in headers.iter().enumerate() {
+            self.out.extend_from_slice(if index == 0 { b"" } else { b"," });
+            let mut object = Object::begin(self.out);
+            object.bytes("key", Some(header.key));
+            object.bytes("value", header.value);
+            self.out.push(b'}');
+        }
+        self.out.push(b']');
+    }
 }
 
 fn control_json(record: &RecordRef<'_>) -> Value {

@@ -294,7 +294,13 @@ struct Aside {
 }
 
 impl Aside {
+    /// What is kept between pieces; a block that one odd piece blew up is given back.
+    const KEPT_SIZE_MAX: usize = 1 << 20;
+
     fn clear(&mut self) {
+        if self.block.len() > Self::KEPT_SIZE_MAX {
+            self.block = Vec::new();
+        }
         (self.start, self.end) = (0, 0);
     }
 
