@@ -100,6 +100,13 @@ fn finds_the_damage_that_kafka_finds_and_nothing_in_sound_directories() {
         // Kafka takes every segment that does not begin at 0 for one with a gap before it, and a cleaned log for
         // one with gaps: neither is damage.
         let only_gaps = case.complaint.as_ref().is_some_and(|text| text.starts_with("Non-consecutive"));
+        // An index that was made and not yet written to holds one zero for Kafka's tool, which matches nothing.
+        let unwritten =
+            ["\noffset: 0 position: 0\n", "\noffset: 20 position: 0\n", "\ntimestamp: 0 offset: "];
+        if case.name.starts_with("killed/") && unwritten.iter().any(|line| text.contains(line)) {
+            assert_eq!(output.status.code(), Some(0), "{}: {}", case.name, stderr(&output));
+            continue;
+        }
         let is_damaged = (case.complaint.is_some() && !only_gaps)
             || text.contains("isvalid: false")
             || text.contains("invalid bytes at the end");
@@ -166,6 +173,7 @@ fn a_folder_stands_for_all_its_files() {
     }
     assert!(out.contains("epoch: 0 startOffset: 0"), "{out}");
     assert!(out.contains("version: 0 topicId: "), "{out}");
+    assert_eq!(dump(&["testdata/kafka/killed"]).status.code(), Some(0), "torn by kill -9 is not damaged");
     let out = dump(&["testdata/kafka/clean"]);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     let out = String::from_utf8_lossy(&out.stdout).into_owned();

@@ -20,7 +20,10 @@ pub(super) fn offset_index(dump: &mut Dump<'_>, target: &Target, base: Offset) -
     let mut log = open_log(dump, target);
     let mut mismatches = Vec::new();
     for entry in &index.entries {
-        if let Some(log) = &mut log {
+        // No entry points at the beginning of its log: this one is the first zero of an index that was made and
+        // not yet written to.
+        let is_unwritten = entry.offset == base && entry.position == 0;
+        if let Some(log) = log.as_mut().filter(|_| !is_unwritten) {
             let found = u64::try_from(entry.position).ok().and_then(|position| last_offset_at(log, position));
             if found != Some(entry.offset) {
                 let found = found.map_or_else(|| "none".to_owned(), |offset| offset.to_string());
@@ -55,7 +58,8 @@ pub(super) fn time_index(dump: &mut Dump<'_>, target: &Target, base: Offset) -> 
     let mut previous_ms = NO_TIMESTAMP;
     for entry in &times.entries {
         let position = offsets.as_ref().map_or(0, |index| index.position_before(entry.offset));
-        if let Some(log) = &mut log {
+        let is_unwritten = entry.offset == base && entry.timestamp_ms == 0;
+        if let Some(log) = log.as_mut().filter(|_| !is_unwritten) {
             log.seek(position);
             match max_timestamp_at(log, entry.offset, &mut dump.scratch) {
                 Found::Nothing => findings.missing(entry.offset, Offset::UNKNOWN),
