@@ -22,7 +22,8 @@ use crate::server::{Broker, BrokerOptions};
 /// Run a broker until it is told to stop
 ///
 /// Accepts clients of Apache Kafka on a log directory of Apache Kafka's format, which is made where it is
-/// missing. Prints `ready node=… listener=…` on stdout once it serves.
+/// missing. Prints `ready node=… listener=…` on stdout once it serves; log lines go to stderr, chosen by
+/// KLAMM_LOG (error, warn, info, debug).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -88,7 +88,7 @@ fn settings_of(node: &Node, resource: &DescribeConfigsResource) -> Result<Vec<De
             Ok(describe_client_metrics(&image.configs(&Resource::new(kind, name))))
         }
         Some(ConfigResourceType::BrokerLogger) => {
-            Err(invalid("klamm's log levels are set by the environment variable RUST_LOG".to_owned()))
+            Err(invalid("klamm's log levels are set by the environment variable KLAMM_LOG".to_owned()))
         }
         None => Err(invalid(format!("there is no resource type {}", resource.resource_type))),
     }

@@ -10,13 +10,14 @@ use klamm::protocol::frame::{ResponseHeader, encode_request, join};
 use klamm::protocol::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use klamm::protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use klamm::protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use klamm::protocol::messages::produce_response::PartitionProduceResponse;
 use klamm::protocol::{Decoder, ErrorCode, Records, Request, Str};
-use klamm::record::{BatchBuilder, Compression};
+use klamm::record::{BatchBuilder, Compression, InflateLimits, ProducerState, Scratch, batches};
 use klamm::server::{Broker, BrokerOptions};
 use klamm::storage::{Disk, RealDisk};
-use klamm::types::Uuid;
+use klamm::types::{ProducerEpoch, ProducerId, Uuid};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -68,7 +69,7 @@ impl TestBroker {
     pub fn connect(&self) -> Client {
         let (ours, theirs) = UnixStream::pair().unwrap();
         self.broker.as_ref().unwrap().attach(theirs);
-        Client { stream: ours, next_correlation_id: 1, sent: Vec::new() }
+        Client::over(ours)
     }
 
     /// Stops in order and starts again on the same directories.
@@ -91,12 +92,54 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client on a connected stream.
+    pub fn over(stream: UnixStream) -> Self {
+        Self { stream, next_correlation_id: 1, sent: Vec::new() }
+    }
+
+    /// Every record's value in a partition, with its offset, read to the high watermark.
+    pub async fn read_all(&mut self, topic: &str, partition: i32) -> Vec<(i64, Vec<u8>)> {
+        let mut values: Vec<(i64, Vec<u8>)> = Vec::new();
+        loop {
+            let fetch_offset = values.last().map_or(0, |(offset, _)| offset + 1);
+            let asked = FetchPartition {
+                partition,
+                fetch_offset,
+                partition_max_bytes: 1 << 20,
+                ..FetchPartition::default()
+            };
+            let topic =
+                FetchTopic { topic: Str::from(topic), partitions: vec![asked], ..FetchTopic::default() };
+            let request = FetchRequest { min_bytes: 0, topics: vec![topic], ..FetchRequest::default() };
+            let response = self.ask(12, &request).await;
+            let data = &response.responses[0].partitions[0];
+            assert_eq!(data.error_code, 0, "{}", name_of(data.error_code));
+            let Some(Records::Inline(bytes)) = &data.records else { panic!("no records field") };
+            let before = values.len();
+            for batch in batches(bytes).map_while(Result::ok) {
+                batch.check_crc().unwrap();
+                let mut scratch = Scratch::default();
+                let mut records = batch.records(&InflateLimits::default(), &mut scratch).unwrap();
+                while let Some(record) = records.next() {
+                    let record = record.unwrap();
+                    if record.offset.0 >= fetch_offset {
+                        values.push((record.offset.0, record.value.unwrap().to_vec()));
+                    }
+                }
+            }
+            if values.len() == before {
+                return values;
+            }
+        }
+    }
+
     /// Sends a request; [`Client::receive`] reads its answer.
     pub async fn send<R: Request>(&mut self, version: i16, request: &R) {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id += 1;
         let pieces = encode_request(correlation_id, Some(&Str::from("test")), version, request).unwrap();
-        self.stream.write_all(&join(&pieces).unwrap()).await.unwrap();
+        // An error shows when the answer is read.
+        let _ = self.stream.write_all(&join(&pieces).unwrap()).await;
         self.sent.push((correlation_id, version));
     }
 
@@ -112,6 +155,18 @@ impl Client {
     /// The request sent last will have no answer.
     pub fn expect_no_answer(&mut self) {
         self.sent.pop();
+    }
+
+    /// As [`Client::receive`]; `None` where the connection has ended.
+    pub async fn try_receive<R: Request>(&mut self) -> Option<R::Response> {
+        let mut size = [0; 4];
+        self.stream.read_exact(&mut size).await.ok()?;
+        let mut frame = BytesMut::zeroed(usize::try_from(i32::from_be_bytes(size)).unwrap());
+        self.stream.read_exact(&mut frame).await.ok()?;
+        let (_, version) = self.sent.remove(0);
+        let mut decoder = Decoder::new(frame.freeze());
+        ResponseHeader::decode(&mut decoder, R::KEY, version).unwrap();
+        Some(decode_whole(&mut decoder, version).unwrap())
     }
 
     /// The next frame, whatever it is.
@@ -190,6 +245,21 @@ pub fn batch_at<'a>(timestamp_ms: i64, values: impl IntoIterator<Item = &'a [u8]
     let mut builder = BatchBuilder::new(Compression::NONE);
     for value in values {
         builder.append(timestamp_ms, None, Some(value), []);
+    }
+    builder.build().unwrap()
+}
+
+/// A batch of an idempotent producer, given by id and epoch.
+pub fn idempotent(producer: (i64, i16), sequence: i32, values: &[&[u8]]) -> Bytes {
+    let state = ProducerState {
+        id: ProducerId(producer.0),
+        epoch: ProducerEpoch(producer.1),
+        base_sequence: sequence,
+        ..ProducerState::NONE
+    };
+    let mut builder = BatchBuilder::new(Compression::NONE).by(state);
+    for value in values {
+        builder.append(now_ms(), None, Some(value), []);
     }
     builder.build().unwrap()
 }

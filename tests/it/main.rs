@@ -11,6 +11,7 @@ mod config_describe;
 mod config_table;
 mod connections;
 mod controller;
+mod crashes;
 mod dump_segment;
 mod fetches;
 mod golden;

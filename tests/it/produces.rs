@@ -8,11 +8,11 @@ use klamm::protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use klamm::protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use klamm::protocol::messages::produce_response::PartitionProduceResponse;
 use klamm::protocol::{Records, Str};
-use klamm::record::{BatchBuilder, Codec, Compression, ProducerState};
+use klamm::record::{BatchBuilder, Codec, Compression};
 use klamm::storage::{Disk as _, FileKind};
-use klamm::types::{ProducerEpoch, ProducerId, Uuid};
+use klamm::types::Uuid;
 
-use crate::harness::{TestBroker, batch, batch_at, name_of, now_ms, produce_request};
+use crate::harness::{TestBroker, batch, batch_at, idempotent, name_of, now_ms, produce_request};
 
 fn syncs(broker: &TestBroker) -> u64 {
     broker.disk.stats().of(FileKind::Log).syncs.load(Ordering::Relaxed)
@@ -29,20 +29,6 @@ fn changed(batch: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
     let crc = crc32c::crc32c(&changed[21..]);
     changed[17..21].copy_from_slice(&crc.to_be_bytes());
     changed.freeze()
-}
-
-fn idempotent(producer: (i64, i16), sequence: i32, values: &[&[u8]]) -> Bytes {
-    let state = ProducerState {
-        id: ProducerId(producer.0),
-        epoch: ProducerEpoch(producer.1),
-        base_sequence: sequence,
-        ..ProducerState::NONE
-    };
-    let mut builder = BatchBuilder::new(Compression::NONE).by(state);
-    for value in values {
-        builder.append(now_ms(), None, Some(value), []);
-    }
-    builder.build().unwrap()
 }
 
 #[tokio::test]
