@@ -55,7 +55,10 @@ pub struct Log {
     flushed_offset: Offset,
     producers: ProducerStates,
     epochs: LeaderEpochs,
+    /// The next flush writes them. Until then they can be read from the batches behind the recovery point.
     has_unstored_epochs: bool,
+    /// A leader took office and has not written yet.
+    has_fresh_epoch: bool,
     deletions: Arc<DeletionQueue>,
     /// Counts truncations: a flush that began before one proves nothing about what came after.
     generation: u64,
@@ -188,10 +191,10 @@ impl Log {
     }
 
     /// Notes that a leader took office at `start`, the log's end, before it writes anything (KAFKA-7415). It is on
-    /// disk before the first batch of that epoch is; until then a restart loses nothing that matters, for the
-    /// next leader's epoch begins at the same offset.
+    /// disk with the flush of its first batch; until then a restart loses nothing that matters, for the next
+    /// leader's epoch begins at the same offset.
     pub fn assign_epoch_start(&mut self, epoch: LeaderEpoch, start: Offset) {
-        self.has_unstored_epochs |= self.epochs.assign(epoch, start);
+        self.has_fresh_epoch |= self.epochs.assign(epoch, start);
     }
 
     fn store_epochs(&mut self) -> Result<(), StorageError> {

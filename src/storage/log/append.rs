@@ -86,7 +86,6 @@ impl Log {
             next = batch.header.next_offset();
         }
         self.assign_epoch_start(epoch, self.log_end_offset);
-        self.store_epochs()?;
         let rolled = self.roll_for(&incoming, now_ms)?;
         let heads: Vec<[u8; PATCHED_SIZE]> = incoming.iter().map(|batch| patched(&batch.header)).collect();
         let mut pieces = Vec::with_capacity(heads.len() * 2);
@@ -113,7 +112,8 @@ impl Log {
         let mut rest = &incoming[..];
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(self.chunk_len(rest));
-            let rolled = self.note_epochs(chunk).and_then(|()| self.roll_for(chunk, now_ms))?;
+            self.note_epochs(chunk);
+            let rolled = self.roll_for(chunk, now_ms)?;
             let mut pieces: Vec<IoSlice<'_>> = chunk.iter().map(|batch| IoSlice::new(batch.bytes)).collect();
             let written = self.write(&mut pieces, chunk, rolled, now_ms)?;
             let is_first = appended.size == 0;
@@ -174,12 +174,10 @@ impl Log {
         fits.count().max(1)
     }
 
-    fn note_epochs(&mut self, batches: &[Incoming<'_>]) -> Result<(), StorageError> {
+    fn note_epochs(&mut self, batches: &[Incoming<'_>]) {
         for Incoming { header, .. } in batches {
-            self.has_unstored_epochs |=
-                self.epochs.assign_if_younger(header.leader_epoch, header.base_offset);
+            self.has_fresh_epoch |= self.epochs.assign_if_younger(header.leader_epoch, header.base_offset);
         }
-        self.store_epochs()
     }
 
     /// Begins a new segment where these batches need one.
@@ -249,6 +247,7 @@ impl Log {
         };
         self.segments[slot].append(&self.place, pieces, marks, now_ms)?;
         self.is_touched = true;
+        self.has_unstored_epochs |= std::mem::take(&mut self.has_fresh_epoch);
         self.log_end_offset = last.header.next_offset();
         for Incoming { header, marker, .. } in incoming {
             if let Some(aborted) = self.producers.note(header, marker.as_ref()) {

@@ -4,13 +4,13 @@
 //! [`FlushTicket::sync`]; under the lock again, [`Log::mark_flushed`]. Batches appended meanwhile are the next
 //! ticket's. Of the active segment only the `.log` is synced: its indexes are made again after a crash.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Log;
-use crate::storage::disk::{Access, Disk, DiskFile};
+use crate::storage::disk::{Access, DiskFile};
 use crate::storage::error::StorageError;
-use crate::storage::place::Suffix;
+use crate::storage::leader_epochs::LeaderEpochs;
+use crate::storage::place::{Place, Suffix};
 use crate::types::Offset;
 
 /// What a flush has to sync. Holds open files, no lock.
@@ -20,10 +20,12 @@ pub struct FlushTicket {
     generation: u64,
     files: Vec<Arc<dyn DiskFile>>,
     snapshots: Vec<Offset>,
+    /// Stored before anything counts as flushed: what lies below the recovery point is not read again.
+    epochs: Option<LeaderEpochs>,
     names_made: u64,
-    /// Synced too where files were made in it.
-    names: Option<Arc<dyn Disk>>,
-    folder: PathBuf,
+    /// Files were made in the folder: it is synced, too.
+    has_new_names: bool,
+    place: Place,
 }
 
 impl FlushTicket {
@@ -38,13 +40,18 @@ impl FlushTicket {
     /// # Errors
     /// The directory is offline then; a sync that failed is never tried again.
     pub fn sync(&self) -> Result<(), StorageError> {
+        let folder = &self.place.folder;
         for file in &self.files {
-            file.sync().map_err(StorageError::io("sync a file of", &self.folder))?;
+            file.sync().map_err(StorageError::io("sync a file of", folder))?;
         }
-        match &self.names {
-            Some(disk) => disk.sync_dir(&self.folder).map_err(StorageError::io("sync", &self.folder)),
-            None => Ok(()),
+        if let Some(epochs) = &self.epochs {
+            // This syncs the folder, too.
+            return epochs.store(&self.place);
         }
+        if self.has_new_names {
+            self.place.disk.sync_dir(folder).map_err(StorageError::io("sync", folder))?;
+        }
+        Ok(())
     }
 }
 
@@ -56,7 +63,8 @@ impl Log {
     pub fn flush_ticket(&mut self) -> Result<Option<FlushTicket>, StorageError> {
         let is_flushed = self.flushed_offset >= self.log_end_offset;
         let has_new_names = self.names_made > self.names_synced;
-        if is_flushed && !has_new_names && self.unsynced_snapshots.is_empty() {
+        let is_settled = !self.has_unstored_epochs && self.unsynced_snapshots.is_empty();
+        if is_flushed && !has_new_names && is_settled {
             return Ok(None);
         }
         let mut files = Vec::with_capacity(1);
@@ -80,8 +88,9 @@ impl Log {
             files,
             snapshots: self.unsynced_snapshots.clone(),
             names_made: self.names_made,
-            names: has_new_names.then(|| Arc::clone(&self.place.disk)),
-            folder: self.place.folder.clone(),
+            has_new_names,
+            epochs: self.has_unstored_epochs.then(|| self.epochs.clone()),
+            place: self.place.clone(),
         }))
     }
 
@@ -89,6 +98,9 @@ impl Log {
     pub fn mark_flushed(&mut self, ticket: &FlushTicket) {
         if ticket.generation != self.generation {
             return;
+        }
+        if ticket.epochs.as_ref() == Some(&self.epochs) {
+            self.has_unstored_epochs = false;
         }
         self.names_synced = self.names_synced.max(ticket.names_made);
         self.unsynced_snapshots.retain(|offset| !ticket.snapshots.contains(offset));

@@ -41,21 +41,19 @@ impl Log {
             let (start, end) = (self.log_start_offset, self.high_watermark);
             return Err(ReadError::OutOfRange { requested: offset, start, end });
         }
-        self.advance_log_start(offset)?;
+        self.advance_log_start(offset);
         Ok(self.log_start_offset)
     }
 
-    pub(super) fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
+    fn advance_log_start(&mut self, offset: Offset) {
         if offset <= self.log_start_offset {
-            return Ok(());
+            return;
         }
         self.log_start_offset = offset;
         self.local_log_start_offset = offset;
         self.high_watermark = self.high_watermark.max(offset);
         self.producers.log_start_advanced(offset);
         self.has_unstored_epochs |= self.epochs.truncate_from_start(offset);
-        self.store_epochs()?;
-        Ok(())
     }
 
     /// The segments from the first on that `is_due`, as far as they lie below the high watermark and hold
@@ -110,7 +108,7 @@ impl Log {
             self.roll_at(self.log_end_offset, now_ms)?;
         }
         // First nobody may ask for the offsets any more, then the files go.
-        self.advance_log_start(self.segments[count].base)?;
+        self.advance_log_start(self.segments[count].base);
         let bytes = self.segments[..count].iter().map(|segment| segment.size).sum();
         self.remove_segments(0..count, now_ms)?;
         tracing::debug!(partition = %self.partition, count, bytes, start = %self.log_start_offset, "segments deleted");
