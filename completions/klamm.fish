@@ -27,6 +27,8 @@ end
 complete -c klamm -n "__fish_klamm_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_needs_command" -s V -l version -d 'Print version'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "serve" -d 'Run a broker until it is told to stop'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "produce" -d 'Send records from standard input or files to a topic'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "consume" -d 'Print the records of topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "dump-segment" -d 'Show what the files of a log directory hold'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "topics" -d 'List, describe, create, alter and delete topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and change configurations'
@@ -40,6 +42,52 @@ complete -c klamm -n "__fish_klamm_using_subcommand serve" -l node -d 'The node\
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l config -d 'A server.properties of Apache Kafka' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l set -d 'Set a broker configuration by Kafka\'s name; beats the file' -r
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s D -l delimiter -d 'What ends a record; empty: each file is one record. Escapes: \\n \\t \\r \\0 \\xNN' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s K -l key-delimiter -d 'What stands between key and value' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s f -l format -d 'Read records by a format string: %k key, %v value, %K %V their lengths, %T timestamp, %H %h{…} headers' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s k -l key -d 'The key of every record that has none of its own' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s p -l partition -d 'The partition of every record' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s H -l header -d 'A header of every record; without \'=\' its value is null. May be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -l timestamp -d 'The timestamp of every record that has none of its own: ISO 8601, epoch milliseconds, -15m' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s z -l compression -d 'Compress: none, gzip, snappy, lz4 or zstd, with a level if you like: zstd:9' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s a -l acks -d 'When a record counts as sent: 0 (at once), 1 (the leader has it) or all (in-sync replicas have it)' -r -f -a "0\t''
+1\t''
+all\t''"
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -l partitioner -d 'Where keys go: murmur2 (as Java\'s clients), crc32 (as librdkafka\'s), random, round-robin' -r -f -a "murmur2\t''
+crc32\t''
+random\t''
+round-robin\t''"
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s c -l count -d 'Stop after so many records' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -l json -d 'Read one JSON object a line: what \'consume --json\' and \'kcat -J\' print. Reports are JSON too'
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s Z -l null -d 'An empty key or value is null'
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -l keep-partition -d 'Send each record to the partition that it names (--json, or %p in -f)'
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -l report -d 'Print topic, partition and offset of every record that was acknowledged'
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s T -l tee -d 'Print the input again, record by record, as it is sent'
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s p -l partitions -d 'Only these partitions: 0,2-4' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s o -l offset -d 'Where to begin, and to end: beginning, end, N, -N, N:M, @TIME, @TIME:@TIME [default: beginning]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s c -l count -d 'Stop after so many records' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l tail -d 'Begin with the last N records of all partitions together, in order of time' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l idle -d 'Stop when nothing came for so long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s f -l format -d 'Print records by a format string' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s D -l delimiter -d 'What to print behind each record; empty: nothing. Escapes: \\n \\t \\r \\0 \\xNN' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s K -l key-delimiter -d 'Print the key too, with this behind it' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l grep -d 'Only records that match: [!][k:|v:|hk:|hv:|h:NAME=|t:]PATTERN, the value by default. All must match' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s e -l exit -d 'Stop at the end as it is now'
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s Z -l null -d 'Print NULL for a key or value that is null'
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l json -d 'One JSON object a line; bytes that are not UTF-8 in base64'
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s u -l unbuffered -d 'Write each record at once'
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l uncommitted -d 'Also records of transactions that are open or were taken back'
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l control-records -d 'Also the markers that end transactions'
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l files -d 'The same, separated by commas' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l from -d 'Only records from this offset or time on' -r
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l to -d 'Only records before this offset or time' -r

@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
-
+use crate::cli::embedded::Embedded;
 use crate::cli::exit::{Exit, block_on, usage};
 use crate::cli::output::Output;
 use crate::client::{Bootstrap, ClientConfig, Cluster};
@@ -100,7 +99,19 @@ impl Connection {
                 let cluster = self.cluster(output).await?;
                 work(cluster, output).await
             }),
-            Target::Dir(_) => bail!("changing a directory needs a server on it: use -b HOST:PORT"),
+            Target::Dir(dir) => {
+                let config = self.client_config(output)?;
+                block_on(2, async {
+                    let embedded = Embedded::start(&dir).await?;
+                    let outcome = match Cluster::connect(embedded.bootstrap(), config.client).await {
+                        Ok(cluster) => work(cluster, output).await,
+                        Err(error) => Err(error.into()),
+                    };
+                    // What was done is to be on disk before anything is said about it.
+                    embedded.stop().await?;
+                    outcome
+                })
+            }
         }
     }
 

@@ -10,14 +10,17 @@
 pub mod args;
 pub mod bench;
 pub mod configs;
+pub mod consume;
 pub mod directory;
 pub mod dump_segment;
+pub mod embedded;
 pub mod exit;
 pub mod format;
 pub mod log_dirs;
 pub mod offsets;
 pub mod output;
 pub mod partitions;
+pub mod produce;
 pub mod queries;
 pub mod serve;
 pub mod topics;
@@ -62,6 +65,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Produce(Box<produce::Args>),
+    Consume(Box<consume::Args>),
     DumpSegment(dump_segment::Args),
     Topics(topics::Args),
     Configs(configs::Args),
@@ -74,6 +79,8 @@ impl Command {
     fn run(self, output: &mut Output) -> anyhow::Result<Exit> {
         match self {
             Self::Serve(args) => serve::run(args, output),
+            Self::Produce(args) => produce::run(&args, output),
+            Self::Consume(args) => consume::run(&args, output),
             Self::DumpSegment(args) => dump_segment::run(args, output),
             Self::Topics(args) => topics::run(args, output),
             Self::Configs(args) => configs::run(args, output),

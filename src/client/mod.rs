@@ -3,6 +3,7 @@
 //! - [`Connection`]: one socket; requests pipeline, answers come in order, frames are bounded.
 //! - [`Cluster`]: many brokers; bootstrap, metadata, leaders, retries.
 //! - [`Producer`]: records to topics, in order, once, with a report for each.
+//! - [`Consumer`]: records from partitions, in order, to an exact end.
 //! - [`ClientConfig`]: `-X key=value` by Kafka's Java names and librdkafka's synonyms.
 //!
 //! The client promises: a call ends (every wait has a deadline), an answer is never taken for another
@@ -12,6 +13,7 @@ mod address;
 mod cluster;
 mod config;
 mod connection;
+mod consumer;
 mod error;
 #[cfg(test)]
 mod fake;
@@ -29,6 +31,7 @@ pub use config::{
     Acks, ClientConfig, ConfigError, ConsumerOptions, IsolationLevel, OffsetReset, ProducerOptions,
 };
 pub use connection::{Connection, Pending, Written};
+pub use consumer::{Assignment, ConsumeError, Consumer, Fetched, Pulled, Reading};
 pub use error::{BrokerError, ClientError};
 pub use metadata::{BrokerMetadata, ClusterMetadata, PartitionMetadata, TopicMetadata, Topics};
 pub use options::{Backoff, ClientOptions};

@@ -35,8 +35,13 @@ pub enum Splitter {
     Format(InputFormat),
     /// One JSON object a line.
     Json,
-    /// All of it is one value.
-    Whole,
+    /// All of it is one value, with or without a key in front.
+    Whole {
+        /// What ends the key.
+        key_delimiter: Option<Vec<u8>>,
+        /// Whether an empty part is null.
+        empty_is_null: bool,
+    },
 }
 
 impl Splitter {
@@ -46,11 +51,10 @@ impl Splitter {
             Self::Delimited(delimited) => delimited.take(bytes, is_last),
             Self::Format(format) => format.take(bytes, is_last),
             Self::Json => take_json(bytes, is_last),
-            Self::Whole if is_last => {
-                let value = Some(Cow::Borrowed(bytes));
-                Take::Record(bytes.len(), InputRecord { value, ..InputRecord::default() })
+            Self::Whole { key_delimiter, empty_is_null } if is_last => {
+                take_part(bytes, bytes.len(), key_delimiter.as_deref(), *empty_is_null)
             }
-            Self::Whole => Take::More,
+            Self::Whole { .. } => Take::More,
         }
     }
 
@@ -63,7 +67,7 @@ impl Splitter {
                 Some(at) => Resume::At(at + 1),
                 None => Resume::Later(bytes.len()),
             }),
-            Self::Format(_) | Self::Whole => None,
+            Self::Format(_) | Self::Whole { .. } => None,
         }
     }
 }
@@ -113,25 +117,8 @@ impl Delimited {
             None if is_last => (bytes, bytes.len()),
             None => return Take::More,
         };
-        let Some(key_delimiter) = &self.key_delimiter else {
-            let value = self.nullable(part);
-            return Take::Record(taken, InputRecord { value, ..InputRecord::default() });
-        };
-        match key_delimiter.find(part) {
-            Some(at) => {
-                let key = self.nullable(&part[..at]);
-                let value = self.nullable(&part[at + key_delimiter.needle().len()..]);
-                Take::Record(taken, InputRecord { key, value, ..InputRecord::default() })
-            }
-            None => {
-                let delimiter = key_delimiter.needle().escape_ascii();
-                Take::Wrong(taken, format!("there is no key delimiter \"{delimiter}\" in it"))
-            }
-        }
-    }
-
-    fn nullable<'a>(&self, part: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        (!(self.empty_is_null && part.is_empty())).then_some(Cow::Borrowed(part))
+        let key_delimiter = self.key_delimiter.as_ref().map(Finder::needle);
+        take_part(part, taken, key_delimiter, self.empty_is_null)
     }
 
     fn resume(&self, bytes: &[u8]) -> Resume {
@@ -140,6 +127,34 @@ impl Delimited {
             Some(at) => Resume::At(at + length),
             // The delimiter may have begun.
             None => Resume::Later(bytes.len().saturating_sub(length - 1)),
+        }
+    }
+}
+
+/// One record without its delimiter.
+#[inline]
+fn take_part<'a>(
+    part: &'a [u8],
+    taken: usize,
+    key_delimiter: Option<&[u8]>,
+    empty_is_null: bool,
+) -> Take<'a> {
+    let nullable = |part: &'a [u8]| (!(empty_is_null && part.is_empty())).then_some(Cow::Borrowed(part));
+    let Some(key_delimiter) = key_delimiter else {
+        return Take::Record(taken, InputRecord { value: nullable(part), ..InputRecord::default() });
+    };
+    let found = match key_delimiter {
+        [byte] => memchr::memchr(*byte, part),
+        delimiter => memchr::memmem::find(part, delimiter),
+    };
+    match found {
+        Some(at) => {
+            let (key, value) = (nullable(&part[..at]), nullable(&part[at + key_delimiter.len()..]));
+            Take::Record(taken, InputRecord { key, value, ..InputRecord::default() })
+        }
+        None => {
+            let delimiter = key_delimiter.escape_ascii();
+            Take::Wrong(taken, format!("there is no key delimiter \"{delimiter}\" in it; it is not sent"))
         }
     }
 }

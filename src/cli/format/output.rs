@@ -357,7 +357,7 @@ pub(super) fn timestamp_type_name(timestamp_ms: i64, kind: TimestampType) -> &'s
 }
 
 /// A number, in decimal, for the JSON writer.
-pub(super) fn write_decimal(number: i64, out: &mut Vec<u8>) {
+pub fn write_decimal(number: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(decimal(number, &mut [0; 20]));
 }
 

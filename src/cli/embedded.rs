@@ -1,0 +1,70 @@
+//! `-d DIR` for commands that write: the broker that `serve` runs, inside this process, without a port. The
+//! client speaks to it over Unix socket pairs.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use parking_lot::Mutex;
+use tokio::net::UnixStream;
+
+use crate::cli::exit::usage;
+use crate::client::{Bootstrap, Dial};
+use crate::config::{BrokerConfig, Layers};
+use crate::observe;
+use crate::server::{Broker, BrokerOptions};
+
+/// A broker in this process.
+pub struct Embedded {
+    door: Arc<Door>,
+}
+
+/// The broker while it runs.
+struct Door {
+    broker: Mutex<Option<Broker>>,
+}
+
+impl Embedded {
+    /// Starts the broker on `dir`, on the current runtime; a new directory is formatted.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used: another broker has it, its disk fails, it is of a newer format.
+    pub async fn start(dir: &Path) -> anyhow::Result<Self> {
+        observe::log_to_stderr("warn");
+        let layers = Layers { dirs: vec![dir.to_owned()], ..Layers::default() };
+        let (config, _) = BrokerConfig::load(layers).map_err(|error| usage(error.to_string()))?;
+        let options = BrokerOptions { listens: false, ..BrokerOptions::new(config) };
+        let broker = Broker::start(options).await.with_context(|| dir.display().to_string())?;
+        Ok(Self { door: Arc::new(Door { broker: Mutex::new(Some(broker)) }) })
+    }
+
+    /// How clients in this process reach it.
+    #[must_use]
+    pub fn bootstrap(&self) -> Bootstrap {
+        Bootstrap::Dial(Arc::<Door>::clone(&self.door))
+    }
+
+    /// Stops in order; everything is on disk when this returns.
+    ///
+    /// # Errors
+    /// Where not every directory is clean.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let broker = self.door.broker.lock().take();
+        match broker {
+            Some(broker) => Ok(broker.shutdown().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Dial for Door {
+    fn dial(&self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        match &*self.broker.lock() {
+            Some(broker) => broker.attach(theirs),
+            None => return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "the broker has stopped")),
+        }
+        Ok(ours)
+    }
+}
