@@ -632,6 +632,7 @@ enum Started {
 
 async fn identify(cluster: &Cluster) -> Result<Identity, ClientError> {
     let request = InitProducerIdRequest {
+        transactional_id: None,
         transaction_timeout_ms: i32::MAX,
         producer_id: -1,
         producer_epoch: -1,
