@@ -48,13 +48,18 @@ pub struct Args {
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     match args.connection.target()? {
         Target::Dir(dir) => {
-            let mut dir = Directory::open(&dir)?.log_dir()?;
+            let directory = Directory::open(&dir)?;
+            let mut dir = directory.log_dir()?;
             if !args.topics.is_empty() {
                 dir.replicas.retain(|replica| {
                     args.topics.iter().any(|topic| topic == replica.partition.topic.as_str())
                 });
             }
-            print(args, &[dir], output)
+            let exit = print(args, &[dir], output)?;
+            let missing = args.topics.iter().filter(|topic| directory.partitions_of(topic).is_none());
+            let missing =
+                missing.map(|topic| output.error(format_args!("topic {topic} does not exist"))).count();
+            Ok(if missing > 0 { Exit::Failed } else { exit })
         }
         Target::Cluster(_) => block_on(0, ask(args, output)),
     }

@@ -36,7 +36,7 @@ pub struct Args {
     pub(super) shared: Shared,
 
     /// End after so many records over all connections, rounded up to whole batches
-    #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration")]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with_all = ["duration", "warm_up"])]
     records: Option<u64>,
 
     /// Records in a batch; a request holds one batch

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
 
 use super::Shared;
 use super::report::{Latencies, Report, Watch, histogram};
@@ -92,6 +93,11 @@ pub fn drive(
     }
     let connections = lanes.len();
     let meter = Meter::default();
+    // Without a warm-up the first answer counts, so that counting begins before the first request.
+    let begun = match shared.warm_up.is_zero() {
+        true => Some(Begun::now(shared, &meter)?),
+        false => None,
+    };
     let start = Instant::now();
     let plan = Plan { start, deadline: duration.map(|duration| start + shared.warm_up + duration) };
     let (ended, endings) = mpsc::channel();
@@ -104,7 +110,7 @@ pub fn drive(
                 let _ = ended.send(taken);
             });
         }
-        measure(shared, &plan, &meter, &endings, connections, output)
+        measure(shared, &plan, &meter, begun, (&endings, connections), output)
     })?;
     let bytes = meter.bytes.load(Ordering::Relaxed);
     let (processes, generator) = measured.watch.stop(bytes)?;
@@ -123,6 +129,20 @@ pub fn drive(
     })
 }
 
+/// The moment from which everything counts.
+struct Begun {
+    at: Instant,
+    watch: Watch,
+}
+
+impl Begun {
+    fn now(shared: &Shared, meter: &Meter) -> anyhow::Result<Self> {
+        let watch = Watch::start(&shared.pid)?;
+        meter.counting.store(true, Ordering::Relaxed);
+        Ok(Self { at: Instant::now(), watch })
+    }
+}
+
 struct Measured {
     watch: Watch,
     elapsed: Duration,
@@ -134,8 +154,8 @@ fn measure(
     shared: &Shared,
     plan: &Plan,
     meter: &Meter,
-    endings: &mpsc::Receiver<anyhow::Result<Taken>>,
-    lanes: usize,
+    begun: Option<Begun>,
+    (endings, lanes): (&mpsc::Receiver<anyhow::Result<Taken>>, usize),
     output: &mut Output,
 ) -> anyhow::Result<Measured> {
     let mut taken = Taken { latency: histogram()?, end_to_end: None };
@@ -144,18 +164,22 @@ fn measure(
     while running > 0 && Instant::now() < warm_at {
         running -= collect(endings, warm_at.saturating_duration_since(Instant::now()), &mut taken)?;
     }
-    let watch = Watch::start(&shared.pid)?;
-    let begun = Instant::now();
-    meter.counting.store(true, Ordering::Relaxed);
-    let whole = plan.deadline.map(|deadline| deadline.saturating_duration_since(begun));
-    let bar = output.progress(whole.map_or(0, |whole| whole.as_millis() as u64), "measuring");
+    let begun = match begun {
+        Some(begun) => begun,
+        None => Begun::now(shared, meter)?,
+    };
+    let whole = plan.deadline.map(|deadline| deadline.saturating_duration_since(begun.at));
+    let bar = match whole {
+        Some(whole) => output.progress(whole.as_millis() as u64, "milliseconds measured"),
+        None => ProgressBar::hidden(),
+    };
     while running > 0 {
         running -= collect(endings, TICK, &mut taken)?;
-        bar.set_position(begun.elapsed().as_millis() as u64);
+        bar.set_position(begun.at.elapsed().as_millis() as u64);
     }
-    let elapsed = begun.elapsed();
+    let elapsed = begun.at.elapsed();
     bar.finish_and_clear();
-    Ok(Measured { watch, elapsed, taken })
+    Ok(Measured { watch: begun.watch, elapsed, taken })
 }
 
 /// Waits for one lane to end, for at most `wait`; returns how many did.
