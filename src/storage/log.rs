@@ -66,6 +66,7 @@ pub struct Log {
     names_made: u64,
     names_synced: u64,
     unsynced_snapshots: Vec<Offset>,
+    has_unsynced_topic_id: bool,
     /// When the oldest batch that is not flushed was appended.
     unflushed_since_ms: Option<i64>,
     /// The active segment was written to since it was opened.

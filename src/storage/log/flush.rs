@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::Log;
+use crate::storage::checkpoint::PARTITION_METADATA_FILE;
 use crate::storage::disk::{Access, DiskFile};
 use crate::storage::error::StorageError;
 use crate::storage::leader_epochs::LeaderEpochs;
@@ -25,6 +26,8 @@ pub struct FlushTicket {
     names_made: u64,
     /// Files were made in the folder: it is synced, too.
     has_new_names: bool,
+    /// `partition.metadata` is among the files.
+    has_topic_id: bool,
     place: Place,
 }
 
@@ -63,7 +66,8 @@ impl Log {
     pub fn flush_ticket(&mut self) -> Result<Option<FlushTicket>, StorageError> {
         let is_flushed = self.flushed_offset >= self.log_end_offset;
         let has_new_names = self.names_made > self.names_synced;
-        let is_settled = !self.has_unstored_epochs && self.unsynced_snapshots.is_empty();
+        let is_settled =
+            !self.has_unstored_epochs && !self.has_unsynced_topic_id && self.unsynced_snapshots.is_empty();
         if is_flushed && !has_new_names && is_settled {
             return Ok(None);
         }
@@ -82,6 +86,10 @@ impl Log {
                 );
             }
         }
+        if self.has_unsynced_topic_id {
+            let path = self.place.named(PARTITION_METADATA_FILE);
+            files.push(self.place.disk.open(&path, Access::Read).map_err(StorageError::io("open", &path))?);
+        }
         Ok(Some(FlushTicket {
             up_to: self.log_end_offset,
             generation: self.generation,
@@ -89,6 +97,7 @@ impl Log {
             snapshots: self.unsynced_snapshots.clone(),
             names_made: self.names_made,
             has_new_names,
+            has_topic_id: self.has_unsynced_topic_id,
             epochs: self.has_unstored_epochs.then(|| self.epochs.clone()),
             place: self.place.clone(),
         }))
@@ -102,6 +111,7 @@ impl Log {
         if ticket.epochs.as_ref() == Some(&self.epochs) {
             self.has_unstored_epochs = false;
         }
+        self.has_unsynced_topic_id &= !ticket.has_topic_id;
         self.names_synced = self.names_synced.max(ticket.names_made);
         self.unsynced_snapshots.retain(|offset| !ticket.snapshots.contains(offset));
         self.flushed_offset = self.flushed_offset.max(ticket.up_to);

@@ -1,12 +1,13 @@
 //! A log's coming and going: created, opened after a stop of either kind, closed, renamed on its way out.
 
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Log;
 use crate::storage::checkpoint::{PARTITION_METADATA_FILE, render_partition_metadata};
 use crate::storage::deletions::DeletionQueue;
-use crate::storage::disk::{Disk, replace_file};
+use crate::storage::disk::{Access, Disk};
 use crate::storage::error::StorageError;
 use crate::storage::leader_epochs::LeaderEpochs;
 use crate::storage::options::LogOptions;
@@ -81,6 +82,7 @@ impl Log {
             names_made: 1,
             names_synced: 0,
             unsynced_snapshots: Vec::new(),
+            has_unsynced_topic_id: false,
             unflushed_since_ms: None,
             is_touched: true,
         };
@@ -127,6 +129,7 @@ impl Log {
             names_made: 0,
             names_synced: 0,
             unsynced_snapshots: loaded.unsynced_snapshots,
+            has_unsynced_topic_id: false,
             unflushed_since_ms: None,
             is_touched: false,
         };
@@ -153,10 +156,14 @@ impl Log {
             }
             None => {}
         }
+        // Synced with the first flush: a file that a power cut tore is taken as missing, and written again.
         let path = self.place.named(PARTITION_METADATA_FILE);
         let bytes = render_partition_metadata(topic_id);
-        replace_file(&*self.place.disk, &path, &bytes).map_err(StorageError::io("replace", &path))?;
+        let file = self.place.disk.open(&path, Access::Replace).map_err(StorageError::io("open", &path))?;
+        file.write_at(&mut [IoSlice::new(&bytes)], 0).map_err(StorageError::io("write", &path))?;
         self.topic_id = Some(topic_id);
+        self.has_unsynced_topic_id = true;
+        self.names_made += 1;
         Ok(())
     }
 
