@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import resource
 import socket
 import struct
 import time
@@ -118,11 +119,21 @@ def random_bytes(bootstrap):
     still_answers(bootstrap)
 
 
-def many_idle(bootstrap):
-    with contextlib.ExitStack() as stack:
-        for _ in range(500):
-            stack.enter_context(Connection(bootstrap))
-        still_answers(bootstrap)
+def s1_8_10000_idle_connections(bootstrap):
+    """As many as max.connections leaves room for beside the clients of other suites."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            for number in range(min(9_950, hard - 500)):
+                stack.enter_context(Connection(bootstrap))
+                if number % 40 == 39:
+                    # The queue of connections to accept holds 50: behind an answer it is empty.
+                    still_answers(bootstrap)
+            still_answers(bootstrap)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    still_answers(bootstrap)
 
 
 def error_of(bootstrap, batch, **options):
@@ -166,6 +177,7 @@ PRODUCED = [
     ("a time tomorrow", batch, {"timestamp": int(time.time() * 1000) + 86_400_000}, {}, 32),
     ("garbage as gzip", batch, {"attributes": 1}, {}, {"kafka": -1, "klamm": 87}),
     ("codec 5", batch, {"attributes": 5}, {}, {"kafka": -1, "klamm": 87}),
+    ("the transactional bit without an id", batch, {"attributes": 0x10}, {}, 53),
     ("acks=5", batch, {}, {"acks": 5}, 21),
 ]
 
@@ -200,7 +212,7 @@ def cases(world, book):
     book.case("500 requests at once are answered in order", pipelined, bootstrap)
     book.case("an ApiVersions version that is none", unknown_api_versions, bootstrap)
     book.case("random bodies", random_bytes, bootstrap)
-    book.case("500 idle connections", many_idle, bootstrap)
+    book.case("10,000 idle connections", s1_8_10000_idle_connections, bootstrap)
     world.client("confluent", bootstrap).produce(
         topic="bad-input", records=[{"partition": 0, "timestamp": None, "key": None, "value": "dg==", "headers": []}])
     for name, make, made, options, expected in PRODUCED:
