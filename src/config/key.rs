@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_never_repeated() {
+    fn cve_2019_12399_passwords_are_never_repeated() {
         let key = table::find(Scope::Broker, "ssl.key.password").unwrap();
         let error = key.check_built("secret").unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");

@@ -7,7 +7,6 @@ use thiserror::Error;
 
 use crate::metadata::{BrokerEndpoint, BrokerRegistration};
 use crate::net::{Answer, Peer, Piece, Reply};
-use crate::protocol::codec::decode_whole;
 use crate::protocol::frame::{RequestHeader, encode_response};
 use crate::protocol::{ApiKey, DecodeError, Decoder, EncodedPiece, ErrorCode, Message, Request, Str};
 use crate::storage::Region;
@@ -76,7 +75,7 @@ impl Call {
     /// # Errors
     /// [`DecodeError`]: the bytes are not a request of this API and version.
     pub fn decode<R: Request>(&self) -> Result<R, DecodeError> {
-        decode_whole(&mut Decoder::new(self.frame.slice(self.body_at..)), self.version)
+        R::decode(&mut Decoder::new(self.frame.slice(self.body_at..)), self.version)
     }
 
     /// Lets go of the frame, which may be large, before waiting.
