@@ -376,7 +376,7 @@ async fn config_resources_are_listed_by_kind() {
 }
 
 #[tokio::test]
-async fn topic_partitions_come_a_page_at_a_time() {
+async fn s1_8_topic_partitions_come_a_page_at_a_time() {
     let broker = TestBroker::start().await;
     let mut client = broker.connect();
     for (topic, partitions) in [("a", 3), ("b", 2), ("c", 1)] {

@@ -133,7 +133,7 @@ async fn answers_leave_in_order_while_later_requests_are_served() {
 }
 
 #[tokio::test]
-async fn no_more_requests_are_taken_than_may_be_unanswered() {
+async fn s1_8_no_more_requests_are_taken_than_may_be_unanswered() {
     let fixture = fixture(Limits { unanswered_max: 3, ..Limits::default() });
     let mut stream = fixture.connect();
     let wire: Vec<u8> = (0..10).flat_map(|_| framed(b"wait----")).collect();
@@ -152,7 +152,7 @@ async fn no_more_requests_are_taken_than_may_be_unanswered() {
 }
 
 #[tokio::test]
-async fn large_frames_share_the_budget_and_all_get_through() {
+async fn s1_8_large_frames_share_the_budget_and_all_get_through() {
     let fixture = fixture(Limits::default());
     let payload = vec![b'x'; 700_000];
     let clients = (0..6).map(|_| {
@@ -205,16 +205,24 @@ async fn s1_8_bytes_that_are_no_frame_close_that_connection_alone() {
 #[tokio::test]
 async fn s1_8_half_a_frame_is_closed_in_time_however_slowly_it_grows() {
     let fixture = fixture(Limits::default());
-    let mut silent = fixture.connect();
-    assert_eq!(fixture.closed_after(&mut silent).await, Duration::from_secs(30), "no first request");
-
     let mut slow = fixture.connect();
     slow.write_all(&framed(b"first---")).await.unwrap();
     read_frame(&mut slow).await;
     slow.write_all(&100_i32.to_be_bytes()).await.unwrap();
     let half = fixture.closed_after(&mut slow).await;
     assert!(half >= Duration::from_secs(30) && half <= Duration::from_secs(62), "{half:?}");
+}
 
+#[tokio::test]
+async fn s1_8_a_connection_that_asks_nothing_is_closed_after_30_seconds() {
+    let fixture = fixture(Limits::default());
+    let mut silent = fixture.connect();
+    assert_eq!(fixture.closed_after(&mut silent).await, Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn s1_8_an_idle_connection_is_closed_after_connections_max_idle() {
+    let fixture = fixture(Limits::default());
     let mut idle = fixture.connect();
     idle.write_all(&framed(b"first---")).await.unwrap();
     read_frame(&mut idle).await;
@@ -223,7 +231,7 @@ async fn s1_8_half_a_frame_is_closed_in_time_however_slowly_it_grows() {
 }
 
 #[tokio::test]
-async fn an_address_beyond_its_quota_is_closed_at_once() {
+async fn s1_8_an_address_beyond_its_quota_is_closed_at_once() {
     let fixture = fixture(Limits::default());
     let listener = Listener::bind("TEST", &ListenAddress::parse("127.0.0.1:0").unwrap(), 50).unwrap();
     let address = listener.address().to_string();
