@@ -27,6 +27,9 @@
 //! varint, -1 for null, bytes); value likewise; header count varint; each header a key (length varint,
 //! bytes) and a value (length varint, -1 for null, bytes). Varints are zig-zag.
 //!
+//! Formats 0 and 1 are recognised and refused wherever a batch is due; [`LegacyMessage`] reads them for whoever
+//! looks at an old directory.
+//!
 //! Where to begin: [`BatchHeader::parse`], [`batches`], [`BatchRef::records`], [`walk`], [`BatchBuilder`].
 
 mod batch;

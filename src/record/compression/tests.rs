@@ -129,15 +129,18 @@ fn s1_8_a_zstd_frame_may_not_ask_for_a_window_beyond_the_limits() {
 
 #[test]
 fn s1_8_pieces_that_end_early_or_go_on_are_broken() {
+    let mut scratch = Scratch::new();
+    let mut refused =
+        |codec, piece: &[u8]| inflate_to_vec(codec, piece, &InflateLimits::default(), &mut scratch).is_err();
     for codec in all() {
-        let whole = compress(codec.into(), &sample(1_000)).unwrap();
+        let whole = compress(codec.into(), &sample(400)).unwrap();
         // Snappy's framing has no end mark: a piece cut between two blocks is a shorter piece.
         for len in (0..whole.len()).filter(|&len| codec != Codec::Snappy || len != 16) {
-            assert!(inflate(codec, &whole[..len]).is_err(), "{codec} cut at {len}");
+            assert!(refused(codec, &whole[..len]), "{codec} cut at {len}");
         }
         let mut longer = whole.to_vec();
         longer.extend([1, 2, 3, 4, 5, 6, 7, 8]);
-        assert!(inflate(codec, &longer).is_err(), "{codec} with a tail");
+        assert!(refused(codec, &longer), "{codec} with a tail");
     }
 }
 

@@ -364,7 +364,7 @@ struct Spec {
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    let bytes = || proptest::collection::vec(any::<u8>(), 0..300);
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..150);
     let headers = proptest::collection::vec((bytes(), proptest::option::of(bytes())), 0..4);
     (any::<i64>(), proptest::option::of(bytes()), proptest::option::of(bytes()), headers).prop_map(
         |(timestamp, key, value, headers)| Spec { timestamp: timestamp.max(0), key, value, headers },
@@ -374,7 +374,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 proptest! {
     #[test]
     fn whatever_is_built_is_walked_and_read_back(
-        specs in proptest::collection::vec(spec(), 1..40), which in 0usize..5, base in 0i64..i64::MAX / 2,
+        specs in proptest::collection::vec(spec(), 1..12), which in 0usize..5, base in 0i64..i64::MAX / 2,
     ) {
         let mut builder = BatchBuilder::new(Codec::ALL[which].into());
         for spec in &specs {
