@@ -88,7 +88,10 @@ async fn serve(config: BrokerConfig, output: &mut Output) -> anyhow::Result<Exit
     };
     output.line(broker.ready())?;
     output.flush_all()?;
-    let exit = signals.next().await;
+    let exit = tokio::select! {
+        exit = signals.next() => exit,
+        () = broker.failed() => return Err(anyhow!("no disk is left to serve from; the next start will recover")),
+    };
     tokio::select! {
         stopped = broker.shutdown() => {
             stopped.context("the directory could not be marked clean; the next start will recover it")?;

@@ -184,6 +184,12 @@ impl Image {
         self.configs.get(resource).cloned().unwrap_or_default()
     }
 
+    /// Whether no setting of any resource differs, without looking at them: `false` may be a false alarm.
+    #[must_use]
+    pub fn shares_configs_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.configs, &other.configs)
+    }
+
     /// Every resource that has settings.
     pub fn config_resources(&self) -> impl Iterator<Item = &ConfigResource> {
         self.configs.keys()

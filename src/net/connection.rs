@@ -185,7 +185,10 @@ impl<S: Service> Connection<S> {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Closed> {
         let (buffer, room) = self.reader.room();
         match self.socket.poll_read(context, buffer, room)? {
-            Poll::Pending => Ok(Poll::Pending),
+            Poll::Pending => {
+                self.reader.release_room();
+                Ok(Poll::Pending)
+            }
             Poll::Ready(0) if self.reader.is_partial() => Err(Closed::InsideFrame),
             Poll::Ready(0) => {
                 // A peer that only closed its sending side still gets what it asked for.

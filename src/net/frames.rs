@@ -106,6 +106,13 @@ impl FrameReader {
         }
     }
 
+    /// Gives the room back where nothing is in it: a connection that waits for its peer holds none.
+    pub fn release_room(&mut self) {
+        if self.buffer.is_empty() && self.announced.is_none() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
     /// Bytes held for a large frame that is not whole: what the budgets count.
     #[must_use]
     pub fn charged_bytes(&self) -> usize {

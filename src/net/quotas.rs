@@ -17,9 +17,15 @@ pub struct ConnectionQuotas {
 #[derive(Debug)]
 struct Shared {
     places: Arc<Semaphore>,
+    addresses: Mutex<Addresses>,
+}
+
+#[derive(Debug)]
+struct Addresses {
+    max: usize,
     per_ip_max: u32,
-    per_ip_overrides: HashMap<IpAddr, u32>,
-    per_ip: Mutex<HashMap<IpAddr, u32>>,
+    overrides: HashMap<IpAddr, u32>,
+    count: HashMap<IpAddr, u32>,
 }
 
 /// A place among the connections; free again when dropped.
@@ -40,13 +46,25 @@ impl ConnectionQuotas {
     /// Room for `max` connections, `per_ip_max` from each address that has no row in `overrides`.
     #[must_use]
     pub fn new(max: usize, per_ip_max: u32, overrides: HashMap<IpAddr, u32>) -> Self {
-        let shared = Shared {
-            places: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
-            per_ip_max,
-            per_ip_overrides: overrides,
-            per_ip: Mutex::new(HashMap::new()),
-        };
+        let max = max.min(Semaphore::MAX_PERMITS);
+        let addresses = Addresses { max, per_ip_max, overrides, count: HashMap::new() };
+        let shared = Shared { places: Arc::new(Semaphore::new(max)), addresses: Mutex::new(addresses) };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Other limits from now on. Connections that are there stay, and their places are given up only by a later
+    /// call.
+    pub fn set_limits(&self, max: usize, per_ip_max: u32, overrides: HashMap<IpAddr, u32>) {
+        let max = max.min(Semaphore::MAX_PERMITS);
+        let mut addresses = self.shared.addresses.lock();
+        (addresses.per_ip_max, addresses.overrides) = (per_ip_max, overrides);
+        if max > addresses.max {
+            self.shared.places.add_permits(max - addresses.max);
+            addresses.max = max;
+        } else {
+            // Places that are taken cannot be taken away: the limit stays that much higher.
+            addresses.max -= self.shared.places.forget_permits(addresses.max - max);
+        }
     }
 
     /// Waits until there is room for one more connection. Nothing is accepted meanwhile: the peer waits in
@@ -65,17 +83,14 @@ impl ConnectionQuotas {
     /// [`TooManyFromAddress`]: the connection is to be closed.
     pub fn admit(&self, mut place: Place, ip: Option<IpAddr>) -> Result<Place, TooManyFromAddress> {
         let Some(ip) = ip else { return Ok(place) };
-        let max = *self.shared.per_ip_overrides.get(&ip).unwrap_or(&self.shared.per_ip_max);
-        let mut per_ip = self.shared.per_ip.lock();
-        let count = per_ip.entry(ip).or_insert(0);
-        if *count >= max {
-            if *count == 0 {
-                per_ip.remove(&ip);
-            }
+        let mut addresses = self.shared.addresses.lock();
+        let max = *addresses.overrides.get(&ip).unwrap_or(&addresses.per_ip_max);
+        let count = addresses.count.get(&ip).copied().unwrap_or(0);
+        if count >= max {
             return Err(TooManyFromAddress { max });
         }
-        *count += 1;
-        drop(per_ip);
+        addresses.count.insert(ip, count + 1);
+        drop(addresses);
         place.address = Some((Arc::clone(&self.shared), ip));
         Ok(place)
     }
@@ -84,11 +99,11 @@ impl ConnectionQuotas {
 impl Drop for Place {
     fn drop(&mut self) {
         let Some((shared, ip)) = self.address.take() else { return };
-        let mut per_ip = shared.per_ip.lock();
-        if let Some(count) = per_ip.get_mut(&ip) {
+        let mut addresses = shared.addresses.lock();
+        if let Some(count) = addresses.count.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
-                per_ip.remove(&ip);
+                addresses.count.remove(&ip);
             }
         }
     }
@@ -112,5 +127,21 @@ mod tests {
         assert!(quotas.admit(quotas.place().await, None).is_ok(), "a Unix socket has no address");
         drop(first);
         assert!(quotas.admit(quotas.place().await, Some(home)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn limits_change_while_connections_are_there() {
+        let home: IpAddr = "127.0.0.1".parse().unwrap();
+        let quotas = ConnectionQuotas::new(3, 1, HashMap::new());
+        let _first = quotas.admit(quotas.place().await, Some(home)).unwrap();
+        quotas.set_limits(2, 5, HashMap::new());
+        let second = quotas.admit(quotas.place().await, Some(home)).unwrap();
+        assert_eq!(quotas.shared.places.available_permits(), 0);
+        quotas.set_limits(1, 5, HashMap::new());
+        drop(second);
+        quotas.set_limits(1, 5, HashMap::new());
+        assert_eq!(quotas.shared.places.available_permits(), 0, "the one place is taken");
+        quotas.set_limits(4, 5, HashMap::new());
+        assert_eq!(quotas.shared.places.available_permits(), 3);
     }
 }

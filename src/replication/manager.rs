@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use parking_lot::{Mutex, RwLock};
@@ -81,6 +82,8 @@ pub struct Partitions {
     map: RwLock<Map>,
     applied: watch::Sender<Offset>,
     last: Mutex<Option<Applied>>,
+    /// Whether a topic has ever asked for `flush.ms`.
+    flushes_by_time: AtomicBool,
 }
 
 /// What was applied last.
@@ -117,6 +120,7 @@ impl Partitions {
             map: RwLock::default(),
             applied: watch::Sender::new(Offset::UNKNOWN),
             last: Mutex::new(None),
+            flushes_by_time: AtomicBool::new(false),
         };
         let found = partitions.open_all(&image, &config, planned, threads);
         for topic in image.topics().iter() {
@@ -144,6 +148,12 @@ impl Partitions {
         self.map.read().by_name.values().flat_map(|topic| topic.here().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// Whether any log is to be flushed by the clock.
+    #[must_use]
+    pub fn flushes_by_time(&self) -> bool {
+        self.flushes_by_time.load(Ordering::Relaxed)
+    }
+
     /// The end offset of the image that was applied last; changes when the next one was.
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<Offset> {
@@ -157,15 +167,16 @@ impl Partitions {
             self.delete(gone);
         }
         let all_settings_changed = !Arc::ptr_eq(&before.config, &config);
+        let shares_settings = image.shares_configs_with(&before.image);
         for topic in image.topics().iter() {
             let known = before.image.topic_by_id(topic.id);
             if known.is_none_or(|known| !Arc::ptr_eq(known, topic)) {
                 self.follow(&image, &config, topic);
             }
-            let resource = ConfigResource::topic(topic.name.as_str());
-            let settings_changed = !Arc::ptr_eq(&before.image.configs(&resource), &image.configs(&resource))
-                && before.image.configs(&resource) != image.configs(&resource);
-            if known.is_some() && (all_settings_changed || settings_changed) {
+            let may_differ = known.is_some() && !shares_settings;
+            if known.is_some() && all_settings_changed
+                || may_differ && settings_differ(&before.image, &image, &topic.name)
+            {
                 self.set_config(&image, &config, topic);
             }
         }
@@ -255,7 +266,7 @@ impl Partitions {
             }
             return None;
         };
-        let settings = settings_of(image, config, &topic.name);
+        let settings = self.settings_of(image, config, &topic.name);
         let options = log_options(&settings, config.producer_id_expiration_ms);
         let opened = planned.open(options, self.clock.now_ms()).and_then(|(mut log, recovered)| {
             info_recovered(&id, &recovered);
@@ -279,7 +290,7 @@ impl Partitions {
         topic: &TopicImage,
         found: &BTreeMap<TopicPartition, Slot>,
     ) -> Topic {
-        let settings = Arc::new(settings_of(image, config, &topic.name));
+        let settings = Arc::new(self.settings_of(image, config, &topic.name));
         self.build(topic, |index, registration| {
             let id = TopicPartition::new(topic.name.clone(), index);
             match found.get(&id) {
@@ -302,7 +313,7 @@ impl Partitions {
     /// A topic that is new or has changed.
     fn follow(&self, image: &Image, config: &BrokerConfig, topic: &TopicImage) {
         let current = self.topic_by_id(topic.id);
-        let settings = Arc::new(settings_of(image, config, &topic.name));
+        let settings = Arc::new(self.settings_of(image, config, &topic.name));
         let next = self.build(topic, |index, registration| {
             let slot = current.as_ref().and_then(|topic| topic.slot(index)).cloned();
             match slot {
@@ -363,11 +374,24 @@ impl Partitions {
     }
 
     fn set_config(&self, image: &Image, config: &BrokerConfig, topic: &TopicImage) {
-        let settings = Arc::new(settings_of(image, config, &topic.name));
+        let settings = Arc::new(self.settings_of(image, config, &topic.name));
         let options = log_options(&settings, config.producer_id_expiration_ms);
         for partition in self.topic_by_id(topic.id).iter().flat_map(|topic| topic.here()) {
             partition.set_config(Arc::clone(&settings), options);
         }
+    }
+
+    /// A topic's settings in force. What a later version wrote and this one cannot read is passed over.
+    fn settings_of(&self, image: &Image, config: &BrokerConfig, name: &TopicName) -> TopicConfig {
+        let overrides = image.configs(&ConfigResource::topic(name.as_str()));
+        let settings = TopicConfig::resolve(config, &overrides).unwrap_or_else(|error| {
+            warn!(topic = %name, "its settings are passed over: {error}");
+            config.topic_defaults.clone()
+        });
+        if settings.flush_ms < i64::MAX {
+            self.flushes_by_time.store(true, Ordering::Relaxed);
+        }
+        settings
     }
 
     fn delete(&self, topic: &TopicImage) {
@@ -389,6 +413,11 @@ impl Partitions {
     }
 }
 
+fn settings_differ(before: &Image, after: &Image, topic: &TopicName) -> bool {
+    let resource = ConfigResource::topic(topic.as_str());
+    before.configs(&resource) != after.configs(&resource)
+}
+
 fn epoch_of(registration: &PartitionRegistration) -> LeaderEpoch {
     registration.epoch()
 }
@@ -398,15 +427,6 @@ fn follow_epoch(partition: Arc<Partition>, epoch: LeaderEpoch) -> Slot {
         partition.set_leader_epoch(epoch);
     }
     Slot::Here(partition)
-}
-
-/// A topic's settings in force. What a later version wrote and this one cannot read is passed over.
-fn settings_of(image: &Image, config: &BrokerConfig, name: &TopicName) -> TopicConfig {
-    let overrides = image.configs(&ConfigResource::topic(name.as_str()));
-    TopicConfig::resolve(config, &overrides).unwrap_or_else(|error| {
-        warn!(topic = %name, "its settings are passed over: {error}");
-        config.topic_defaults.clone()
-    })
 }
 
 fn info_recovered(id: &TopicPartition, recovered: &Recovered) {

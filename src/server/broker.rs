@@ -78,7 +78,7 @@ impl Broker {
 
     /// Resolves when the broker can no longer serve: every log directory has failed.
     pub async fn failed(&self) {
-        let mut failed = self.node.failed.subscribe();
+        let mut failed = self.node.failures.failed.subscribe();
         // The sender lives in the node.
         let _ = failed.wait_for(|failed| *failed).await;
     }

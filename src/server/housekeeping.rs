@@ -48,13 +48,15 @@ pub async fn run(node: Arc<Node>) {
         let now = node.clock.elapsed();
         node.clock.wait_until(next.min(now + LONGEST_WAIT)).await;
         let now = node.clock.elapsed();
-        let ready: Vec<Job> =
-            JOBS.into_iter().zip(&due).filter(|(_, due)| **due <= now).map(|(job, _)| job).collect();
+        let mut ready = Vec::new();
+        for (due, job) in due.iter_mut().zip(JOBS).filter(|(due, _)| **due <= now) {
+            *due = now + interval(&node, job);
+            if job != Job::Flush || node.partitions.flushes_by_time() {
+                ready.push(job);
+            }
+        }
         if ready.is_empty() {
             continue;
-        }
-        for (due, job) in due.iter_mut().zip(JOBS).filter(|(_, job)| ready.contains(job)) {
-            *due = now + interval(&node, job);
         }
         let worker = Arc::clone(&node);
         let done = spawn_blocking(move || {

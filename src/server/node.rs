@@ -1,5 +1,6 @@
 //! What the handlers work with: the broker's parts, and the questions they all ask.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -38,7 +39,7 @@ pub struct Node {
     pub producer_ids: ProducerIds,
     pub(super) config: ArcSwap<BrokerConfig>,
     pub(super) stopping: watch::Sender<bool>,
-    pub(super) failed: watch::Sender<bool>,
+    pub(super) failures: Failures,
 }
 
 /// Why a partition that a request names cannot be asked.
@@ -119,7 +120,7 @@ impl Node {
         );
         if is_storage {
             error!(partition = %partition.id(), "{error}");
-            drop_failed_directories(&self.partitions, &self.failed);
+            self.failures.look();
         }
     }
 
@@ -136,10 +137,27 @@ impl Node {
     }
 }
 
-/// Takes the partitions of failed directories offline; where none is left, the broker has failed.
-pub(super) fn drop_failed_directories(partitions: &Partitions, failed: &watch::Sender<bool>) {
-    if partitions.drop_failed_directories() == 0 {
-        error!("every log directory has failed");
-        failed.send_replace(true);
+/// What is done when a disk fails.
+#[derive(Clone)]
+pub(super) struct Failures {
+    pub(super) partitions: Arc<Partitions>,
+    pub(super) directories: Arc<LogDirectories>,
+    pub(super) metadata_dir: PathBuf,
+    pub(super) failed: watch::Sender<bool>,
+}
+
+impl Failures {
+    /// Takes the partitions of failed directories offline; the others go on. Without a directory, or without
+    /// that of the metadata log, the broker has failed.
+    pub(super) fn look(&self) {
+        if self.partitions.drop_failed_directories() == 0 {
+            error!("every log directory has failed");
+            self.failed.send_replace(true);
+        }
+        let metadata = self.directories.at(&self.metadata_dir);
+        if metadata.is_none_or(|directory| directory.health().failure().is_some()) {
+            error!(directory = %self.metadata_dir.display(), "the directory of the metadata log has failed");
+            self.failed.send_replace(true);
+        }
     }
 }

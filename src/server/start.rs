@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::broker::{Broker, Ready};
 use super::flusher::Flusher;
 use super::housekeeping;
-use super::node::{Node, drop_failed_directories};
+use super::node::{Failures, Node};
 use super::producers::ProducerIds;
 use crate::config::{AdvertisedListener, BrokerConfig, ListenAddress};
 use crate::controller::{Controller, ControllerError, ControllerOptions};
@@ -103,20 +103,18 @@ impl Broker {
         let config = node.config();
         let node_id = node.id.0;
         let limits = limits(&config);
-        let quotas = ConnectionQuotas::new(
-            config.max_connections,
-            u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
-            overrides,
-        );
+        let quotas = ConnectionQuotas::new(config.max_connections, per_ip_max(&config), overrides);
         let budget =
             Budget::new(config.queued_max_request_bytes.map_or(usize::MAX / 2, |bytes| bytes as usize));
-        let gate = Gate::new(Arc::clone(&node), limits, quotas, budget, Arc::clone(&node.clock));
+        let gate = Gate::new(Arc::clone(&node), limits, quotas.clone(), budget, Arc::clone(&node.clock));
         let ready = Ready {
             node: node_id,
             listeners: listeners.iter().map(|listener| listener.address().clone()).collect(),
         };
-        let tasks =
-            vec![tokio::spawn(follow(Arc::clone(&node))), tokio::spawn(housekeeping::run(Arc::clone(&node)))];
+        let tasks = vec![
+            tokio::spawn(follow(Arc::clone(&node), quotas)),
+            tokio::spawn(housekeeping::run(Arc::clone(&node))),
+        ];
         listeners.into_iter().for_each(|listener| gate.open(listener));
         Ok(Self { node, gate, tasks, ready, threads })
     }
@@ -212,12 +210,17 @@ fn assemble(
     clock: Arc<dyn Clock>,
 ) -> Arc<Node> {
     let seed = random_id().0.iter().fold(0_u64, |seed, byte| (seed << 4) ^ u64::from(*byte));
-    let failed = watch::Sender::new(false);
+    let failures = Failures {
+        partitions: Arc::clone(&partitions),
+        directories: Arc::clone(&directories),
+        metadata_dir: config.metadata_log_dir.clone(),
+        failed: watch::Sender::new(false),
+    };
     let flusher = {
-        let (partitions, failed) = (Arc::clone(&partitions), failed.clone());
+        let failures = failures.clone();
         Flusher::new(Box::new(move |partition, error| {
             error!(partition = %partition.id(), "cannot be flushed: {error}");
-            drop_failed_directories(&partitions, &failed);
+            failures.look();
         }))
     };
     Arc::new(Node {
@@ -232,22 +235,26 @@ fn assemble(
         flusher,
         producer_ids: ProducerIds::default(),
         stopping: watch::Sender::new(false),
-        failed,
+        failures,
     })
 }
 
 /// Follows the images: dynamic configuration first, then partitions.
-async fn follow(node: Arc<Node>) {
+async fn follow(node: Arc<Node>, quotas: ConnectionQuotas) {
     let mut changes = node.controller.changes();
     loop {
         let image = Arc::clone(&changes.borrow_and_update());
-        let worker = Arc::clone(&node);
+        let (worker, quotas) = (Arc::clone(&node), quotas.clone());
         let applied = spawn_blocking(move || {
             let before = worker.config();
             let config = Arc::new(in_force(&before, &image, worker.id.0));
             // The same settings keep their identity: nothing is applied anew.
-            let config = if *before == *config { before } else { config };
+            let is_same = *before == *config;
+            let config = if is_same { before } else { config };
             worker.config.store(Arc::clone(&config));
+            if !is_same {
+                limit_connections(&quotas, &config);
+            }
             worker.partitions.apply(image, config);
         });
         if let Err(error) = applied.await {
@@ -256,6 +263,17 @@ async fn follow(node: Arc<Node>) {
         if changes.changed().await.is_err() {
             return;
         }
+    }
+}
+
+fn per_ip_max(config: &BrokerConfig) -> u32 {
+    u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX)
+}
+
+fn limit_connections(quotas: &ConnectionQuotas, config: &BrokerConfig) {
+    match overrides(config) {
+        Ok(overrides) => quotas.set_limits(config.max_connections, per_ip_max(config), overrides),
+        Err(error) => warn!("{error}"),
     }
 }
 

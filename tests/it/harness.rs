@@ -15,12 +15,15 @@ use klamm::protocol::messages::produce_request::{PartitionProduceData, ProduceRe
 use klamm::protocol::messages::produce_response::PartitionProduceResponse;
 use klamm::protocol::{Decoder, ErrorCode, Records, Request, Str};
 use klamm::record::{BatchBuilder, Compression, InflateLimits, ProducerState, Scratch, batches};
-use klamm::server::{Broker, BrokerOptions};
+use klamm::server::{Broker, BrokerOptions, StopError};
 use klamm::storage::{Disk, RealDisk};
 use klamm::types::{ProducerEpoch, ProducerId, Uuid};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+
+/// Puts a disk over another.
+type Wrap = dyn Fn(Arc<dyn Disk>) -> Arc<dyn Disk>;
 
 /// A broker on directories of its own, which go with it.
 pub struct TestBroker {
@@ -29,6 +32,7 @@ pub struct TestBroker {
     folders: Vec<TempDir>,
     /// Counts what was read and written.
     pub disk: Arc<RealDisk>,
+    wrap: Box<Wrap>,
 }
 
 impl TestBroker {
@@ -39,9 +43,19 @@ impl TestBroker {
 
     /// A broker on `dirs` empty directories with these settings.
     pub async fn with(dirs: usize, settings: &[(&str, &str)]) -> Self {
+        Self::on(dirs, settings, |disk| disk).await
+    }
+
+    /// As [`TestBroker::with`], on a disk that `wrap` puts over the real one.
+    pub async fn on(
+        dirs: usize,
+        settings: &[(&str, &str)],
+        wrap: impl Fn(Arc<dyn Disk>) -> Arc<dyn Disk> + 'static,
+    ) -> Self {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let folders = (0..dirs).map(|_| tempfile::tempdir().unwrap()).collect();
-        let mut broker = Self { broker: None, settings, folders, disk: RealDisk::new() };
+        let mut broker =
+            Self { broker: None, settings, folders, disk: RealDisk::new(), wrap: Box::new(wrap) };
         broker.open().await;
         broker
     }
@@ -56,13 +70,18 @@ impl TestBroker {
         };
         let (config, _) = BrokerConfig::load(layers).unwrap();
         let disk: Arc<dyn Disk> = Arc::<RealDisk>::clone(&self.disk);
-        let options = BrokerOptions { disk, ..BrokerOptions::new(config) };
+        let options = BrokerOptions { disk: (self.wrap)(disk), ..BrokerOptions::new(config) };
         self.broker = Some(Broker::start(options).await.unwrap());
     }
 
     /// The first log directory.
     pub fn dir(&self) -> &Path {
         self.folders[0].path()
+    }
+
+    /// One of the log directories.
+    pub fn dir_at(&self, index: usize) -> &Path {
+        self.folders[index].path()
     }
 
     /// A connection of its own.
@@ -80,7 +99,12 @@ impl TestBroker {
 
     /// Stops in order.
     pub async fn stop(&mut self) {
-        self.broker.take().unwrap().shutdown().await.unwrap();
+        self.try_stop().await.unwrap();
+    }
+
+    /// Stops in order, as far as that goes.
+    pub async fn try_stop(&mut self) -> Result<(), StopError> {
+        self.broker.take().unwrap().shutdown().await
     }
 }
 

@@ -13,6 +13,7 @@ mod connections;
 mod controller;
 mod crashes;
 mod dump_segment;
+mod failed_directories;
 mod failures;
 mod fetches;
 mod golden;

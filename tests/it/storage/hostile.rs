@@ -1,9 +1,11 @@
 //! A disk that fails when it is told to.
 
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use klamm::storage::disk::{
     Access, DirectoryEntry, DiskLock, DiskSpace, DiskStats, FileStat, LockError, Mapped,
@@ -17,6 +19,17 @@ pub struct Faults {
     pub syncs: AtomicBool,
     pub syncs_tried: AtomicUsize,
     pub writes_tried: AtomicUsize,
+    /// Only what lies below this path fails; everything does below the empty one.
+    pub below: Mutex<PathBuf>,
+}
+
+impl Faults {
+    fn check(&self, flag: &AtomicBool, path: &Path) -> io::Result<()> {
+        if flag.load(Ordering::Relaxed) && path.starts_with(&*self.below.lock()) {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -35,19 +48,16 @@ impl HostileDisk {
 struct HostileFile {
     inner: Arc<dyn DiskFile>,
     faults: Arc<Faults>,
-}
-
-fn broken(flag: &AtomicBool) -> io::Result<()> {
-    if flag.load(Ordering::Relaxed) { Err(io::Error::from_raw_os_error(28)) } else { Ok(()) }
+    path: PathBuf,
 }
 
 impl Disk for HostileDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         if matches!(access, Access::Create | Access::Replace) {
-            broken(&self.faults.writes)?;
+            self.faults.check(&self.faults.writes, path)?;
         }
         let inner = self.inner.open(path, access)?;
-        Ok(Arc::new(HostileFile { inner, faults: Arc::clone(&self.faults) }))
+        Ok(Arc::new(HostileFile { inner, faults: Arc::clone(&self.faults), path: path.to_owned() }))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<DirectoryEntry>> {
@@ -59,12 +69,12 @@ impl Disk for HostileDisk {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        broken(&self.faults.writes)?;
+        self.faults.check(&self.faults.writes, path)?;
         self.inner.create_folder(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        broken(&self.faults.writes)?;
+        self.faults.check(&self.faults.writes, from)?;
         self.inner.rename(from, to)
     }
 
@@ -77,7 +87,7 @@ impl Disk for HostileDisk {
     }
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
-        broken(&self.faults.syncs)?;
+        self.faults.check(&self.faults.syncs, folder)?;
         self.inner.sync_dir(folder)
     }
 
@@ -105,7 +115,7 @@ impl DiskFile for HostileFile {
 
     fn write_at(&self, pieces: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         self.faults.writes_tried.fetch_add(1, Ordering::Relaxed);
-        broken(&self.faults.writes)?;
+        self.faults.check(&self.faults.writes, &self.path)?;
         self.inner.write_at(pieces, position)
     }
 
@@ -115,7 +125,7 @@ impl DiskFile for HostileFile {
 
     fn sync(&self) -> io::Result<()> {
         self.faults.syncs_tried.fetch_add(1, Ordering::Relaxed);
-        broken(&self.faults.syncs)?;
+        self.faults.check(&self.faults.syncs, &self.path)?;
         self.inner.sync()
     }
 

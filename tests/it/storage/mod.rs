@@ -2,7 +2,7 @@
 
 mod basics;
 mod directories;
-mod hostile;
+pub mod hostile;
 mod kafka_directories;
 mod lifetime;
 mod model;
