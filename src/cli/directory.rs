@@ -15,7 +15,7 @@ use crate::cli::queries::{EARLIEST, FoundOffset, LATEST, LogDir, MAX_TIMESTAMP, 
 use crate::cli::topics::{PartitionView, TopicView};
 use crate::config::{BrokerConfig, DescribedConfig, Layers, TopicConfig};
 use crate::metadata::{ConfigResource, ConfigResourceType, Image, ImageBuilder, MetadataRecord};
-use crate::record::{InflateLimits, Scratch, batches};
+use crate::record::{BatchHeader, InflateLimits, Scratch, batches};
 use crate::storage::checkpoint::{HIGH_WATERMARK_FILE, MetaProperties};
 use crate::storage::reader::{DirectoryReader, FolderKind, LogReader, PartitionFolder};
 use crate::storage::{Disk, METADATA_TOPIC, RealDisk};
@@ -222,10 +222,13 @@ impl Directory {
         let found = match timestamp {
             EARLIEST => {
                 let start = log.log_start_offset()?;
-                let epoch = epochs.iter().rev().find(|(_, from)| *from <= start).map(|(epoch, _)| *epoch);
-                return Ok(known(start, epoch, None));
+                let listed = epochs.iter().rev().find(|(_, from)| *from <= start).map(|(epoch, _)| *epoch);
+                return Ok(known(start, epoch_of_batch_at(&log, start)?.or(listed), None));
             }
-            LATEST => return Ok(known(end, epochs.last().map(|(epoch, _)| *epoch), None)),
+            LATEST => {
+                let listed = epochs.last().map(|(epoch, _)| *epoch);
+                return Ok(known(end, listed.max(epoch_of_batch_at(&log, end + (-1))?), None));
+            }
             MAX_TIMESTAMP => log.max_timestamp()?,
             time => log.offset_for_timestamp(time)?,
         };
@@ -380,6 +383,14 @@ fn read_image(disk: &dyn Disk, log: &LogReader) -> anyhow::Result<Image> {
         epoch = applied.with_context(|| log.folder().display().to_string())?.max(epoch);
     }
     Ok(builder.finish(cursor.next_offset(), epoch))
+}
+
+/// The epoch of the batch that holds `offset`. A running broker lists an epoch with its first flush: until then
+/// the batches alone tell.
+fn epoch_of_batch_at(log: &LogReader, offset: Offset) -> anyhow::Result<Option<LeaderEpoch>> {
+    let bytes = log.cursor(offset).read(1, Offset(i64::MAX))?;
+    let header = bytes.as_deref().map(BatchHeader::parse).transpose()?;
+    Ok(header.map(|header| header.leader_epoch))
 }
 
 /// `<end offset>-<epoch>.checkpoint`.

@@ -212,7 +212,7 @@ impl Partitions {
     pub fn close(&self, threads: usize) -> Vec<LogPoint> {
         let points = Mutex::new(Vec::new());
         each(self.all(), threads, |partition| {
-            let point = partition.with_log_anyway(|log| {
+            let point = partition.with_log_alone(|log| {
                 if let Err(error) = log.close_clean() {
                     error!(partition = %partition.id(), "cannot be closed: {error}");
                 }
@@ -405,7 +405,7 @@ impl Partitions {
         for partition in removed.iter().flat_map(|topic| topic.here()) {
             partition.set_deleted();
             let renamed = partition
-                .with_log_anyway(|log| self.directories.delete_log(log, random_id(), self.clock.now_ms()));
+                .with_log_alone(|log| self.directories.delete_log(log, random_id(), self.clock.now_ms()));
             if let Err(error) = renamed {
                 error!(partition = %partition.id(), "cannot be deleted: {error}");
             }

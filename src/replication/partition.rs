@@ -153,6 +153,9 @@ pub struct Partition {
     log: Mutex<Log>,
     waiters: Waiters,
     flush_queued: AtomicBool,
+    /// Held while a flush is on its way, and taken before `log`: two flushes at once would write the same
+    /// epoch file, and one of a folder that is being renamed would look like a failed disk.
+    flushing: Mutex<()>,
     directory: PathBuf,
 }
 
@@ -179,6 +182,7 @@ impl Partition {
             log: Mutex::new(log),
             waiters: Waiters::default(),
             flush_queued: AtomicBool::new(false),
+            flushing: Mutex::new(()),
             directory,
         }
     }
@@ -316,8 +320,14 @@ impl Partition {
         ask(&mut self.log.lock())
     }
 
-    /// The log, whatever the partition's state: for closing, checkpoints and sizes.
+    /// The log, whatever the partition's state: for checkpoints and sizes.
     pub fn with_log_anyway<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
+        act(&mut self.log.lock())
+    }
+
+    /// The log while no flush of it is on its way: for closing it and renaming its folder.
+    pub fn with_log_alone<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
+        let _no_flush = self.flushing.lock();
         act(&mut self.log.lock())
     }
 
@@ -369,7 +379,11 @@ impl Partition {
     /// # Errors
     /// The disk failed; its directory is to be taken offline.
     pub fn flush(&self) -> Result<(), StorageError> {
+        let _one_at_a_time = self.flushing.lock();
         self.flush_queued.store(false, Ordering::Release);
+        if self.check_online().is_err() {
+            return Ok(());
+        }
         let Some(ticket) = self.log.lock().flush_ticket()? else { return Ok(()) };
         ticket.sync()?;
         let mut log = self.log.lock();

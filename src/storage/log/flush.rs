@@ -14,7 +14,8 @@ use crate::storage::leader_epochs::LeaderEpochs;
 use crate::storage::place::{Place, Suffix};
 use crate::types::Offset;
 
-/// What a flush has to sync. Holds open files, no lock.
+/// What a flush has to sync. Holds open files, no lock. At most one ticket of a log is on its way at a time, and
+/// none while the log's folder is renamed: it stores the epochs by their path.
 #[derive(Debug)]
 pub struct FlushTicket {
     up_to: Offset,
