@@ -60,7 +60,11 @@ impl<const N: usize> IndexFile<N> {
 
     /// The number of entries in front of the zeros: entries grow, so that zeros stand only at the end.
     fn first_zero(&self) -> io::Result<u32> {
-        let (mut low, mut high) = (0, self.entries);
+        // Most often the file was only just made.
+        if self.get(0)? == [0; N] {
+            return Ok(0);
+        }
+        let (mut low, mut high) = (1, self.entries);
         while low < high {
             let middle = low + (high - low) / 2;
             if self.get(middle)? == [0; N] {

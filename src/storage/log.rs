@@ -267,3 +267,18 @@ impl Log {
         &mut self.segments[last]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_partition_costs_less_than_two_kib() {
+        assert!(
+            size_of::<Log>() + size_of::<Segment>() < 1_536,
+            "{} {}",
+            size_of::<Log>(),
+            size_of::<Segment>()
+        );
+    }
+}

@@ -85,72 +85,181 @@ pub(super) fn load(
     let files = list_files(place)?;
     let topic_id = if files.has_metadata { read_topic_id(place)? } else { None };
     let mut segments = list_segments(place, &files)?;
-    let (mut epochs, epochs_are_whole) = LeaderEpochs::load(place)?;
-    let first_base = segments.first().map(|segment| segment.base);
-    let log_start = first_base.unwrap_or_default().max(hints.log_start_offset.unwrap_or_default());
-    let mut producers = ProducerStates::new(files.snapshots.clone());
-    let mut recovered = Recovered::default();
+    let first_base = segments.first().map_or(Offset::ZERO, |segment| segment.base);
+    let log_start_offset = first_base.max(hints.log_start_offset.unwrap_or_default());
     if segments.is_empty() {
-        segments.push(Segment::create(place, log_start, 0, None, now_ms)?);
+        segments.push(Segment::create(place, log_start_offset, 0, None, now_ms)?);
     }
-    let mut clean_end =
-        if hints.clean { end_after_clean_stop(place, &segments, &files, hints)? } else { None };
-    if !epochs_are_whole || !transaction_indexes_are_whole(place, &segments) {
-        clean_end = None;
-    }
-    let expiration_ms = options.producer_id_expiration_ms;
-    let epochs_before = epochs.clone();
-    let mut unsynced_snapshots = Vec::new();
-    let log_end = if let Some(end) = clean_end {
-        producers.reload(place, (log_start, end), now_ms, expiration_ms)?;
-        replay_from_snapshot(place, &segments, (log_start, end), &mut producers)?;
-        end
-    } else {
-        let from = if epochs_are_whole { hints.recovery_point } else { Offset::ZERO };
-        let first = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
-        let base = segments[first].base;
-        producers.reload(place, (log_start.min(base), base), now_ms, expiration_ms)?;
-        replay_from_snapshot(place, &segments, (log_start.min(base), base), &mut producers)?;
-        let mut check =
-            Check { place, producers: &mut producers, epochs: &mut epochs, recovered: &mut recovered };
-        let end = check.run(&mut segments, first, &mut unsynced_snapshots)?;
-        drop_behind(place, deletions, options, &mut segments, &mut recovered, now_ms)?;
-        end
-    };
-    remove_stray_snapshots(place, &segments, &mut producers, log_end)?;
-    unsynced_snapshots.extend(producers.take_snapshot(place)?);
-    unsynced_snapshots.retain(|offset| producers.snapshots().contains(offset));
-    let flushed_offset = if clean_end.is_some() { log_end } else { hints.recovery_point.min(log_end) };
-    // What was lost may reach below what DeleteRecords had removed: the log then begins anew at its start.
-    let (log_end, log_start_offset) = if log_end < log_start {
-        recovered.segments_dropped = segments.len();
-        drop_behind(place, deletions, options, &mut segments, &mut recovered, now_ms)?;
-        segments.push(Segment::create(place, log_start, 0, None, now_ms)?);
-        producers.reset(place, log_start)?;
-        (log_start, log_start)
-    } else {
-        (log_end, log_start)
-    };
-    // An epoch that began at the end and wrote nothing yet is kept.
-    epochs.truncate_from_end(log_end.next());
-    epochs.truncate_from_start(log_start_offset);
-    if epochs != epochs_before || !epochs_are_whole {
-        epochs.store(place)?;
-    }
-    if let Some(active) = segments.last_mut() {
-        active.set_jitter_ms(options.draw_jitter_ms());
-    }
-    Ok(Loaded {
+    let (epochs, epochs_are_whole) = LeaderEpochs::load(place)?;
+    let mut loaded = Loaded {
         topic_id,
         segments,
         log_start_offset,
-        log_end_offset: log_end,
-        flushed_offset,
-        producers,
-        epochs,
-        unsynced_snapshots,
-        recovered,
-    })
+        log_end_offset: log_start_offset,
+        flushed_offset: log_start_offset,
+        producers: ProducerStates::new(files.snapshots.clone()),
+        epochs: epochs.clone(),
+        unsynced_snapshots: Vec::new(),
+        recovered: Recovered::default(),
+    };
+    let opening = Opening { place, deletions, options, hints, now_ms };
+    let is_whole = epochs_are_whole && transaction_indexes_are_whole(place, &loaded.segments);
+    match opening.end_after_clean_stop(&loaded.segments, &files)?.filter(|_| is_whole) {
+        Some(end) => opening.take_over(&mut loaded, end)?,
+        None => opening.check(&mut loaded, epochs_are_whole)?,
+    }
+    loaded.epochs.truncate_from_start(loaded.log_start_offset);
+    if loaded.epochs != epochs || !epochs_are_whole {
+        loaded.epochs.store(place)?;
+    }
+    if let Some(active) = loaded.segments.last_mut() {
+        active.set_jitter_ms(options.draw_jitter_ms());
+    }
+    Ok(loaded)
+}
+
+/// What opening a log has to go by.
+struct Opening<'a> {
+    place: &'a Place,
+    deletions: &'a DeletionQueue,
+    options: &'a LogOptions,
+    hints: &'a OpenHints,
+    now_ms: i64,
+}
+
+impl Opening<'_> {
+    /// The log's end after a clean stop; `None` after any other, and where the last segment ends with something
+    /// that is no batch.
+    fn end_after_clean_stop(
+        &self,
+        segments: &[Segment],
+        files: &Files,
+    ) -> Result<Option<Offset>, StorageError> {
+        let Some(active) = segments.last().filter(|_| self.hints.clean) else { return Ok(None) };
+        if active.size == 0 {
+            return Ok(Some(active.base));
+        }
+        let point = self.hints.recovery_point;
+        let has_indexes =
+            files.offset_indexes.contains(&active.base) && files.time_indexes.contains(&active.base);
+        if point > active.base && files.snapshots.contains(&point) && has_indexes {
+            return Ok(Some(point));
+        }
+        match active.read_next_offset(self.place) {
+            Ok(Ok(next)) => Ok(Some(next)),
+            // Marked clean or not: a segment that does not end with a whole batch is checked.
+            Ok(Err(_)) | Err(StorageError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// After a clean stop everything is as it should be; producer state comes from the snapshot.
+    fn take_over(&self, loaded: &mut Loaded, end: Offset) -> Result<(), StorageError> {
+        self.load_producers(loaded, (loaded.log_start_offset, end))?;
+        loaded.log_end_offset = end;
+        loaded.flushed_offset = end;
+        self.settle_snapshots(loaded)?;
+        loaded.epochs.truncate_from_end(end.next());
+        self.begin_anew_if_lost(loaded)
+    }
+
+    /// After any other stop: checks the segments from the recovery point's on, and ends the log at the first
+    /// bad batch.
+    fn check(&self, loaded: &mut Loaded, epochs_are_whole: bool) -> Result<(), StorageError> {
+        let from = if epochs_are_whole { self.hints.recovery_point } else { Offset::ZERO };
+        let first = loaded.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+        let base = loaded.segments[first].base;
+        self.load_producers(loaded, (loaded.log_start_offset.min(base), base))?;
+        let last = loaded.segments.len() - 1;
+        for slot in first..=last {
+            let fault = self.check_segment(loaded, slot)?;
+            if let Some(fault) = fault {
+                let (folder, end) = (self.place.folder.display(), loaded.log_end_offset);
+                tracing::warn!(%folder, %end, fault, "log cut behind its last whole batch");
+                loaded.recovered.fault = Some(fault);
+                loaded.recovered.segments_dropped = last - slot;
+                self.drop_segments(loaded, slot + 1)?;
+                break;
+            }
+            if slot < last {
+                loaded.segments[slot].seal(self.place)?;
+            }
+        }
+        loaded.flushed_offset = self.hints.recovery_point.min(loaded.log_end_offset);
+        self.settle_snapshots(loaded)?;
+        // An epoch that began at the end and wrote nothing yet is kept.
+        loaded.epochs.truncate_from_end(loaded.log_end_offset.next());
+        self.begin_anew_if_lost(loaded)
+    }
+
+    fn check_segment(&self, loaded: &mut Loaded, slot: usize) -> Result<Option<String>, StorageError> {
+        let Loaded { segments, producers, epochs, unsynced_snapshots, recovered, .. } = loaded;
+        let segment = &mut segments[slot];
+        producers.set_end_offset(segment.base.max(producers.end_offset()));
+        unsynced_snapshots.extend(producers.take_snapshot(self.place)?);
+        let found = segment.recover(self.place, |batch| {
+            epochs.assign_if_younger(batch.header.leader_epoch, batch.header.base_offset);
+            producers.note(&batch.header, Marker::read(batch).as_ref())
+        })?;
+        recovered.segments_checked += 1;
+        recovered.bytes_cut += found.bytes_cut;
+        loaded.log_end_offset = found.next_offset;
+        Ok(found.fault)
+    }
+
+    fn load_producers(&self, loaded: &mut Loaded, range: (Offset, Offset)) -> Result<(), StorageError> {
+        let expiration_ms = self.options.producer_id_expiration_ms;
+        loaded.producers.reload(self.place, range, self.now_ms, expiration_ms)?;
+        let from = loaded.producers.end_offset();
+        if from >= range.1 {
+            return Ok(());
+        }
+        let slot = loaded.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+        replay_producers(self.place, &loaded.segments[slot..], range, &mut loaded.producers)
+    }
+
+    /// Keeps the snapshots that belong to a segment, and the newest; takes one at the end.
+    fn settle_snapshots(&self, loaded: &mut Loaded) -> Result<(), StorageError> {
+        let Loaded { segments, producers, unsynced_snapshots, log_end_offset, .. } = loaded;
+        let is_base = |offset: &Offset| segments.binary_search_by_key(offset, |one| one.base).is_ok();
+        let newest = producers.snapshots().last().copied();
+        let is_stray =
+            |offset: &Offset| offset > log_end_offset || (!is_base(offset) && Some(*offset) != newest);
+        let strays: Vec<Offset> = producers.snapshots().iter().copied().filter(is_stray).collect();
+        for offset in strays {
+            producers.release_snapshot(offset);
+            let path = self.place.file(offset, Suffix::Snapshot);
+            self.place.disk.remove_file(&path).map_err(StorageError::io("remove", &path))?;
+        }
+        unsynced_snapshots.extend(producers.take_snapshot(self.place)?);
+        unsynced_snapshots.retain(|offset| producers.snapshots().contains(offset));
+        Ok(())
+    }
+
+    /// What a crash has lost may reach below what DeleteRecords had removed: the log then begins anew at its
+    /// start.
+    fn begin_anew_if_lost(&self, loaded: &mut Loaded) -> Result<(), StorageError> {
+        let start = loaded.log_start_offset;
+        if loaded.log_end_offset >= start {
+            return Ok(());
+        }
+        loaded.recovered.segments_dropped += loaded.segments.len();
+        self.drop_segments(loaded, 0)?;
+        loaded.segments.push(Segment::create(self.place, start, 0, None, self.now_ms)?);
+        loaded.unsynced_snapshots.clear();
+        loaded.log_end_offset = start;
+        loaded.flushed_offset = start;
+        loaded.producers.reset(self.place, start)
+    }
+
+    /// Takes the segments from `slot` on out of the log.
+    fn drop_segments(&self, loaded: &mut Loaded, slot: usize) -> Result<(), StorageError> {
+        let due_ms = self.now_ms.saturating_add(self.options.file_delete_delay_ms);
+        for segment in loaded.segments.drain(slot..) {
+            self.deletions.add_segment(self.place, segment.base, due_ms)?;
+        }
+        Ok(())
+    }
 }
 
 /// Lists the folder once, removes what is left over, and swaps in what the cleaner had finished.
@@ -299,129 +408,6 @@ fn list_segments(place: &Place, files: &Files) -> Result<Vec<Segment>, StorageEr
 
 fn transaction_indexes_are_whole(place: &Place, segments: &[Segment]) -> bool {
     segments.iter().all(|segment| segment.transactions(place).is_ok())
-}
-
-/// The log's end after a clean stop; `None` where the last segment ends with something that is no batch.
-fn end_after_clean_stop(
-    place: &Place,
-    segments: &[Segment],
-    files: &Files,
-    hints: &OpenHints,
-) -> Result<Option<Offset>, StorageError> {
-    let Some(active) = segments.last() else { return Ok(None) };
-    if active.size == 0 {
-        return Ok(Some(active.base));
-    }
-    let point = hints.recovery_point;
-    let has_indexes =
-        files.offset_indexes.contains(&active.base) && files.time_indexes.contains(&active.base);
-    if point > active.base && files.snapshots.contains(&point) && has_indexes {
-        return Ok(Some(point));
-    }
-    match active.read_next_offset(place) {
-        Ok(Ok(next)) => Ok(Some(next)),
-        // Marked clean or not: a segment that does not end with a whole batch is checked.
-        Ok(Err(_)) | Err(StorageError::Corrupt { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The check after an unclean stop.
-struct Check<'a> {
-    place: &'a Place,
-    producers: &'a mut ProducerStates,
-    epochs: &'a mut LeaderEpochs,
-    recovered: &'a mut Recovered,
-}
-
-impl Check<'_> {
-    /// Checks the segments from `first` on; what follows a cut is left in the list, to be dropped.
-    fn run(
-        &mut self,
-        segments: &mut [Segment],
-        first: usize,
-        snapshots: &mut Vec<Offset>,
-    ) -> Result<Offset, StorageError> {
-        let mut end = segments[first].base;
-        let last = segments.len() - 1;
-        for (slot, segment) in segments.iter_mut().enumerate().skip(first) {
-            self.producers.set_end_offset(segment.base.max(self.producers.end_offset()));
-            snapshots.extend(self.producers.take_snapshot(self.place)?);
-            let (producers, epochs) = (&mut *self.producers, &mut *self.epochs);
-            let found = segment.recover(self.place, |batch| {
-                epochs.assign_if_younger(batch.header.leader_epoch, batch.header.base_offset);
-                producers.note(&batch.header, Marker::read(batch).as_ref())
-            })?;
-            self.recovered.segments_checked += 1;
-            self.recovered.bytes_cut += found.bytes_cut;
-            end = found.next_offset;
-            if let Some(fault) = found.fault {
-                let folder = self.place.folder.display();
-                tracing::warn!(%folder, %end, cut = found.bytes_cut, fault, "log cut behind its last whole batch");
-                self.recovered.fault = Some(fault);
-                self.recovered.segments_dropped = last - slot;
-                break;
-            }
-            if slot < last {
-                segment.seal(self.place)?;
-            }
-        }
-        Ok(end)
-    }
-}
-
-/// Throws away the segments behind a cut.
-fn drop_behind(
-    place: &Place,
-    deletions: &DeletionQueue,
-    options: &LogOptions,
-    segments: &mut Vec<Segment>,
-    recovered: &mut Recovered,
-    now_ms: i64,
-) -> Result<(), StorageError> {
-    let keep = segments.len() - recovered.segments_dropped;
-    for segment in segments.drain(keep..) {
-        let due_ms = now_ms.saturating_add(options.file_delete_delay_ms);
-        deletions.add_segment(place, segment.base, due_ms)?;
-    }
-    Ok(())
-}
-
-/// Keeps the snapshots that belong to a segment, and the newest.
-fn remove_stray_snapshots(
-    place: &Place,
-    segments: &[Segment],
-    producers: &mut ProducerStates,
-    log_end: Offset,
-) -> Result<(), StorageError> {
-    let bases: BTreeSet<Offset> = segments.iter().map(|segment| segment.base).collect();
-    let newest = producers.snapshots().last().copied();
-    let strays: Vec<Offset> = producers
-        .snapshots()
-        .iter()
-        .copied()
-        .filter(|offset| *offset > log_end || (!bases.contains(offset) && Some(*offset) != newest))
-        .collect();
-    for offset in strays {
-        producers.release_snapshot(offset);
-        let path = place.file(offset, Suffix::Snapshot);
-        place.disk.remove_file(&path).map_err(StorageError::io("remove", &path))?;
-    }
-    Ok(())
-}
-
-fn replay_from_snapshot(
-    place: &Place,
-    segments: &[Segment],
-    range: (Offset, Offset),
-    producers: &mut ProducerStates,
-) -> Result<(), StorageError> {
-    let from = producers.end_offset();
-    if from >= range.1 {
-        return Ok(());
-    }
-    let slot = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
-    replay_producers(place, &segments[slot..], range, producers)
 }
 
 /// Reads the batches between what `producers` know and `range.1`, and takes over what they say of producers.

@@ -138,6 +138,10 @@ impl Log {
             log.names_made = 1;
         }
         log.advance_high_watermark(hints.high_watermark.unwrap_or(log.log_start_offset));
+        if log.options.flush_messages <= 1 {
+            // What a killed process has left in the page cache is shown to nobody before it is on disk.
+            log.flush()?;
+        }
         Ok((log, loaded.recovered))
     }
 

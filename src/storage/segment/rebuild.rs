@@ -22,6 +22,15 @@ pub(in crate::storage) struct RecoveredSegment {
     pub(in crate::storage) fault: Option<String>,
 }
 
+/// What a check makes on its way through a segment.
+struct Rebuilt {
+    offsets: OffsetIndex,
+    times: TimeIndex,
+    aborted: TransactionIndex,
+    marks: IndexMarks,
+    found: RecoveredSegment,
+}
+
 /// Makes indexes from batches that are in the log, with entries where an append would have put them.
 struct IndexMarks {
     largest: TimeEntry,
@@ -96,69 +105,76 @@ impl Segment {
     }
 
     /// Checks every batch from the first on, makes the indexes again, and cuts the file behind the last batch
-    /// that is whole. `accept` sees each good batch and may refuse it with a reason.
+    /// that is whole. `accept` sees each good batch and names the aborted transaction that it ends.
     pub(in crate::storage) fn recover(
         &mut self,
         place: &Place,
-        mut accept: impl FnMut(&BatchRef<'_>) -> Option<AbortedTransaction>,
+        accept: impl FnMut(&BatchRef<'_>) -> Option<AbortedTransaction>,
     ) -> Result<RecoveredSegment, StorageError> {
         let path = place.file(self.base, Suffix::Log);
-        let transactions_path = place.file(self.base, Suffix::TransactionIndex);
+        let transactions = place.file(self.base, Suffix::TransactionIndex);
         self.unseal();
-        place.disk.remove_file(&transactions_path).map_err(StorageError::io("remove", &transactions_path))?;
-        let mut aborted = TransactionIndex::default();
-        let (mut offsets, mut times) = self.empty_indexes(place)?;
-        let mut marks = IndexMarks::new(self.base);
-        let mut expected = self.base;
-        let mut whole = 0;
-        let mut fault = None;
-        {
-            let file = self.log_file(place)?;
-            let mut window = vec![0; WALK_WINDOW];
-            let mut spill = Vec::new();
-            let mut scanner = Scanner::new(&**file, 0, self.size, &mut window);
-            loop {
-                let scanned = match scanner.next() {
-                    Ok(Some(scanned)) => scanned,
-                    Ok(None) => break,
-                    Err(ScanError::Io(error)) => return Err(StorageError::io("read", &path)(error)),
-                    Err(ScanError::Broken { why, .. }) => {
-                        fault = Some(why);
-                        break;
-                    }
-                };
-                if scanned.base_offset < expected || !self.can_hold(scanned.last_offset) {
-                    fault = Some(format!("offset {} where {expected} is the smallest", scanned.base_offset));
-                    break;
-                }
-                if let Some(header) = scanned.header {
-                    let bytes =
-                        scanner.bytes(&scanned, &mut spill).map_err(StorageError::io("read", &path))?;
-                    let batch = BatchRef { header, bytes };
-                    if let Err(error) = batch.check_crc() {
-                        fault = Some(error.to_string());
-                        break;
-                    }
-                    if let Some(transaction) = accept(&batch) {
-                        let pushed = aborted.push(place, self.base, transaction);
-                        pushed.map_err(StorageError::io("write", &transactions_path))?;
-                    }
-                }
-                marks.add(place, &scanned, &mut offsets, &mut times)?;
-                expected = scanned.last_offset.next();
-                whole = scanned.end();
-            }
-        }
+        place.disk.remove_file(&transactions).map_err(StorageError::io("remove", &transactions))?;
+        let (offsets, times) = self.empty_indexes(place)?;
+        let mut rebuilt = Rebuilt {
+            offsets,
+            times,
+            aborted: TransactionIndex::default(),
+            marks: IndexMarks::new(self.base),
+            found: RecoveredSegment { next_offset: self.base, bytes_cut: self.size, fault: None },
+        };
+        rebuilt.found.fault = self.check_batches(place, &mut rebuilt, accept)?;
+        let Rebuilt { offsets, mut times, aborted, marks, found } = rebuilt;
         marks.close(place, &mut times)?;
-        let cut = self.size - whole;
-        if cut > 0 {
-            self.log_file(place)?.set_len(whole).map_err(StorageError::io("truncate", &path))?;
+        if found.bytes_cut > 0 {
+            self.size -= found.bytes_cut;
+            self.log_file(place)?.set_len(self.size).map_err(StorageError::io("truncate", &path))?;
         }
-        self.size = whole;
         self.largest = Cell::new(Some(marks.largest));
         self.first_timestamp_ms = Cell::new(None);
         (self.offset_index, self.time_index) = (OnceCell::from(offsets), OnceCell::from(times));
         self.transactions = OnceCell::from(aborted);
-        Ok(RecoveredSegment { next_offset: expected, bytes_cut: cut, fault })
+        Ok(found)
+    }
+
+    /// Takes over batch after batch; returns why the first bad one is bad.
+    fn check_batches(
+        &self,
+        place: &Place,
+        rebuilt: &mut Rebuilt,
+        mut accept: impl FnMut(&BatchRef<'_>) -> Option<AbortedTransaction>,
+    ) -> Result<Option<String>, StorageError> {
+        let path = place.file(self.base, Suffix::Log);
+        let file = self.log_file(place)?;
+        let mut window = vec![0; WALK_WINDOW];
+        let mut spill = Vec::new();
+        let mut scanner = Scanner::new(&**file, 0, self.size, &mut window);
+        loop {
+            let scanned = match scanner.next() {
+                Ok(Some(scanned)) => scanned,
+                Ok(None) => return Ok(None),
+                Err(ScanError::Io(error)) => return Err(StorageError::io("read", &path)(error)),
+                Err(ScanError::Broken { why, .. }) => return Ok(Some(why)),
+            };
+            let expected = rebuilt.found.next_offset;
+            if scanned.base_offset < expected || !self.can_hold(scanned.last_offset) {
+                return Ok(Some(format!("offset {} where {expected} is the smallest", scanned.base_offset)));
+            }
+            // Entries of old magics carry another checksum; Kafka stopped writing them in 2021.
+            if let Some(header) = scanned.header {
+                let bytes = scanner.bytes(&scanned, &mut spill).map_err(StorageError::io("read", &path))?;
+                let batch = BatchRef { header, bytes };
+                if let Err(error) = batch.check_crc() {
+                    return Ok(Some(error.to_string()));
+                }
+                if let Some(aborted) = accept(&batch) {
+                    let pushed = rebuilt.aborted.push(place, self.base, aborted);
+                    pushed.map_err(StorageError::io("write transaction index of", &path))?;
+                }
+            }
+            rebuilt.marks.add(place, &scanned, &mut rebuilt.offsets, &mut rebuilt.times)?;
+            rebuilt.found.next_offset = scanned.last_offset.next();
+            rebuilt.found.bytes_cut -= scanned.size;
+        }
     }
 }

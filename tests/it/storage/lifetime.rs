@@ -606,3 +606,15 @@ fn a_segment_that_was_begun_and_not_written_to_is_cut_at_a_clean_stop() {
         assert_eq!(std::fs::metadata(file).unwrap().len(), 0, "{suffix}");
     }
 }
+
+#[test]
+fn what_a_killed_process_left_unflushed_is_flushed_before_it_is_shown() {
+    let mut world = World::new();
+    world.options.flush_messages = 1;
+    let mut log = world.create();
+    append_times(&mut log, 5, &batch(&["a"]));
+    assert_eq!(log.visible_end_offset(), Offset(0));
+    drop(log);
+    let (log, _) = world.reopen_unclean(Offset(0));
+    assert_eq!((log.visible_end_offset(), log.flushed_offset()), (Offset(5), Offset(5)));
+}
