@@ -148,4 +148,20 @@ mod tests {
             "line 2: \\u must be followed by four hexadecimal digits, not \"12\""
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[a\\\\=: \t\n\r#!u0-9ä\u{feff}]{0,40}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn escaped_pairs_come_back(key in "[a-z.]{1,20}", value in ".{0,40}") {
+            let escaped: String = value
+                .encode_utf16()
+                .map(|unit| format!("\\u{unit:04x}"))
+                .collect();
+            assert_eq!(parse(&format!("{key}={escaped}")).unwrap(), [(key, value)]);
+        }
+    }
 }

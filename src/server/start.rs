@@ -136,7 +136,7 @@ fn open(
     let node_id = node_id(&directories, &config)?;
     let cluster_id = cluster_id(&directories);
     directories.claim(&cluster_id, node_id, random_id)?;
-    let config = Arc::new(config);
+    let config = Arc::new(config.with_node_id(node_id));
     let controller = start_controller(&config, &directories, &clock, endpoints, node_id, &cluster_id)?;
     let image = controller.image();
     let config = Arc::new(in_force(&config, &image, node_id));
