@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cli::directory::Directory;
 use crate::cli::embedded::Embedded;
 use crate::cli::exit::{Exit, block_on, usage};
 use crate::cli::output::Output;
@@ -86,7 +87,22 @@ impl Connection {
         }
     }
 
-    /// Runs `work` against what is meant: a cluster, or a broker inside this process on the directory.
+    /// Runs `work`, which changes what exists, against what is meant: a cluster, or a broker inside this
+    /// process on a directory, which must be one already.
+    ///
+    /// # Errors
+    /// Where no broker answers, the directory cannot be used, or `work` fails.
+    pub fn for_changing<F>(&self, output: &mut Output, work: F) -> anyhow::Result<Exit>
+    where
+        F: AsyncFnOnce(Cluster, &mut Output) -> anyhow::Result<Exit>,
+    {
+        if let Target::Dir(dir) = self.target()? {
+            Directory::open(&dir)?;
+        }
+        self.for_writing(output, work)
+    }
+
+    /// The same for `work` that may be the first: a directory that is none yet is formatted.
     ///
     /// # Errors
     /// Where no broker answers, the directory cannot be used, or `work` fails.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use parking_lot::Mutex;
 use tokio::net::UnixStream;
 
@@ -13,11 +13,24 @@ use crate::cli::exit::usage;
 use crate::client::{Bootstrap, Dial};
 use crate::config::{BrokerConfig, Layers};
 use crate::observe;
-use crate::server::{Broker, BrokerOptions};
+use crate::server::{Broker, BrokerOptions, StartError};
+use crate::storage::DirectoryError;
+use crate::storage::disk::LockError;
 
 /// A broker in this process.
 pub struct Embedded {
     door: Arc<Door>,
+}
+
+/// Why the broker did not start, and what to do where another one runs.
+fn refused(dir: &Path, error: StartError) -> anyhow::Error {
+    match error {
+        StartError::Directory(DirectoryError::Lock(LockError::Held { holder, .. })) => {
+            let pid = holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            anyhow!("{} is in use by another broker{pid}: use -b HOST:PORT", dir.display())
+        }
+        error => anyhow::Error::from(error).context(dir.display().to_string()),
+    }
 }
 
 /// The broker while it runs.
@@ -35,7 +48,7 @@ impl Embedded {
         let layers = Layers { dirs: vec![dir.to_owned()], ..Layers::default() };
         let (config, _) = BrokerConfig::load(layers).map_err(|error| usage(error.to_string()))?;
         let options = BrokerOptions { listens: false, ..BrokerOptions::new(config) };
-        let broker = Broker::start(options).await.with_context(|| dir.display().to_string())?;
+        let broker = Broker::start(options).await.map_err(|error| refused(dir, error))?;
         Ok(Self { door: Arc::new(Door { broker: Mutex::new(Some(broker)) }) })
     }
 

@@ -16,6 +16,7 @@ use crate::client::{BrokerError, Cluster, Topics};
 use crate::protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
+use crate::protocol::messages::delete_records_response::DeleteRecordsPartitionResult;
 use crate::types::{BrokerId, Clock, Offset, SystemClock, TopicPartition, UnitError, parse_time};
 
 /// `DeleteRecords` up to the high watermark.
@@ -136,9 +137,7 @@ fn parse_cut(text: &str) -> Result<Cut, String> {
 pub fn run(args: Args, output: &mut Output) -> anyhow::Result<Exit> {
     match args.action {
         Action::Get(args) => get(&args, output),
-        Action::Trim(args) => {
-            args.connection.for_writing(output, async |cluster, output| trim(&args, &cluster, output).await)
-        }
+        Action::Trim(args) => trim(&args, output),
     }
 }
 
@@ -256,84 +255,149 @@ struct PlannedCut {
     end: i64,
 }
 
-async fn trim(args: &TrimArgs, cluster: &Cluster, output: &mut Output) -> anyhow::Result<Exit> {
-    let (planned, mut failed) = plan(args, cluster, output).await?;
-    if !args.execute {
-        for cut in &planned {
-            show_cut(args, cut, output)?;
+/// What the cuts come to, and whether some partition cannot be cut.
+#[derive(Default)]
+struct Plan {
+    cuts: Vec<PlannedCut>,
+    failed: bool,
+}
+
+impl Plan {
+    fn add(
+        &mut self,
+        partition: TopicPartition,
+        before: i64,
+        start: anyhow::Result<FoundOffset>,
+        end: anyhow::Result<FoundOffset>,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        if self.cuts.iter().any(|other| other.partition == partition) {
+            bail!("{partition} is named twice");
         }
-        if !planned.is_empty() {
-            output.say("nothing was deleted: add --execute to delete");
+        let both = start.and_then(|start| Ok((start.offset, end?.offset)));
+        match both {
+            Ok((Some(start), Some(end))) => {
+                self.cuts.push(PlannedCut { partition, before, start: start.0, end: end.0 });
+                return Ok(());
+            }
+            Ok(_) => output.error(format_args!("{partition}: nobody says where it begins and ends")),
+            Err(error) => output.error(format_args!("{error:#}")),
         }
-        return Ok(Exit::failed_if(failed));
+        self.failed = true;
+        Ok(())
     }
+}
+
+fn trim(args: &TrimArgs, output: &mut Output) -> anyhow::Result<Exit> {
+    if args.execute {
+        return args.connection.for_changing(output, async |cluster, output| {
+            let plan = plan(args, &cluster, output).await?;
+            let failed = execute_cuts(args, &cluster, &plan.cuts, output).await?;
+            Ok(Exit::failed_if(failed || plan.failed))
+        });
+    }
+    let plan = match args.connection.target()? {
+        // Showing needs no broker, and no lock.
+        Target::Dir(dir) => plan_in(args, &Directory::open(&dir)?, output)?,
+        Target::Cluster(_) => {
+            let mut planned = Plan::default();
+            let exit = block_on(0, async {
+                let cluster = args.connection.cluster(output).await?;
+                planned = plan(args, &cluster, output).await?;
+                Ok(Exit::Done)
+            })?;
+            if exit != Exit::Done {
+                return Ok(exit);
+            }
+            planned
+        }
+    };
+    for cut in &plan.cuts {
+        show_cut(args, cut, output)?;
+    }
+    if !plan.cuts.is_empty() {
+        output.say("nothing was deleted: add --execute to delete");
+    }
+    Ok(Exit::failed_if(plan.failed))
+}
+
+async fn plan(args: &TrimArgs, cluster: &Cluster, output: &mut Output) -> anyhow::Result<Plan> {
+    let mut plan = Plan::default();
+    for cut in &args.cuts {
+        let (partitions, complete) = expand_in_cluster(cluster, [&cut.partitions], output).await?;
+        plan.failed |= !complete;
+        let starts = queries::offsets_at(cluster, &partitions, EARLIEST, 0).await;
+        let ends = queries::offsets_at(cluster, &partitions, LATEST, 0).await;
+        // Both hold the same partitions, in the same order.
+        for ((partition, start), (_, end)) in starts.into_iter().zip(ends) {
+            plan.add(partition, cut.before, start.map_err(Into::into), end.map_err(Into::into), output)?;
+        }
+    }
+    Ok(plan)
+}
+
+fn plan_in(args: &TrimArgs, directory: &Directory, output: &mut Output) -> anyhow::Result<Plan> {
+    let mut plan = Plan::default();
+    for cut in &args.cuts {
+        let of_topic = |topic: &str| directory.partitions_of(topic);
+        let (partitions, complete) = expand([&cut.partitions], of_topic, output);
+        plan.failed |= !complete;
+        for partition in partitions {
+            let start = directory.offset_at(&partition, EARLIEST);
+            let end = directory.offset_at(&partition, LATEST);
+            plan.add(partition, cut.before, start, end, output)?;
+        }
+    }
+    Ok(plan)
+}
+
+/// Cuts; true where some partition was not cut.
+async fn execute_cuts(
+    args: &TrimArgs,
+    cluster: &Cluster,
+    cuts: &[PlannedCut],
+    output: &mut Output,
+) -> anyhow::Result<bool> {
     let mut by_leader: BTreeMap<BrokerId, Vec<&PlannedCut>> = BTreeMap::new();
-    for cut in &planned {
+    for cut in cuts {
         let (leader, _) = cluster.leader(&cut.partition).await?;
         by_leader.entry(leader).or_default().push(cut);
     }
+    let mut failed = false;
     for (leader, cuts) in by_leader {
         let answer = cluster.send(leader, &delete_records_request(&cuts)).await?;
         for topic in &answer.topics {
             for partition in &topic.partitions {
-                let about = format!("{}-{}", topic.name, partition.partition_index);
-                match BrokerError::check(partition.error_code, || about.clone(), None) {
-                    Err(error) => {
-                        failed = true;
-                        output.error(error);
-                    }
-                    Ok(()) if args.json => output.json(&json!({
-                        "topic": &*topic.name,
-                        "partition": partition.partition_index,
-                        "start_offset": partition.low_watermark,
-                        "deleted": true,
-                    }))?,
-                    Ok(()) => output.say(format_args!("{about} now begins at {}", partition.low_watermark)),
-                }
+                failed |= !report_cut(args, &topic.name, partition, output)?;
             }
         }
     }
-    Ok(Exit::failed_if(failed))
+    Ok(failed)
 }
 
-/// What the cuts would delete; true where some partition cannot be cut.
-async fn plan(
+/// Says what became of one partition; whether it is well.
+fn report_cut(
     args: &TrimArgs,
-    cluster: &Cluster,
+    topic: &str,
+    partition: &DeleteRecordsPartitionResult,
     output: &mut Output,
-) -> anyhow::Result<(Vec<PlannedCut>, bool)> {
-    let mut planned: Vec<PlannedCut> = Vec::new();
-    let mut failed = false;
-    for cut in &args.cuts {
-        let (partitions, complete) = expand_in_cluster(cluster, [&cut.partitions], output).await?;
-        failed |= !complete;
-        let starts = queries::offsets_at(cluster, &partitions, EARLIEST, 0).await;
-        let mut ends = queries::offsets_at(cluster, &partitions, LATEST, 0).await;
-        for (partition, start) in starts {
-            if planned.iter().any(|other| other.partition == partition) {
-                bail!("{partition} is named twice");
-            }
-            let end = ends.remove(&partition);
-            match (start, end) {
-                (
-                    Ok(FoundOffset { offset: Some(start), .. }),
-                    Some(Ok(FoundOffset { offset: Some(end), .. })),
-                ) => {
-                    planned.push(PlannedCut { partition, before: cut.before, start: start.0, end: end.0 });
-                }
-                (Err(error), _) | (_, Some(Err(error))) => {
-                    failed = true;
-                    output.error(error);
-                }
-                _ => {
-                    failed = true;
-                    output
-                        .error(format_args!("{partition}: the leader does not say where it begins and ends"));
-                }
-            }
-        }
+) -> anyhow::Result<bool> {
+    let about = format!("{topic}-{}", partition.partition_index);
+    if let Err(error) = BrokerError::check(partition.error_code, || about.clone(), None) {
+        output.error(error);
+        return Ok(false);
     }
-    Ok((planned, failed))
+    if args.json {
+        output.json(&json!({
+            "topic": topic,
+            "partition": partition.partition_index,
+            "start_offset": partition.low_watermark,
+            "deleted": true,
+        }))?;
+    } else {
+        output.say(format_args!("{about} now begins at {}", partition.low_watermark));
+    }
+    Ok(true)
 }
 
 fn show_cut(args: &TrimArgs, cut: &PlannedCut, output: &mut Output) -> anyhow::Result<()> {

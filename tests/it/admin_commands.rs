@@ -1,7 +1,7 @@
 //! `topics`, `configs`, `offsets`, `log-dirs` and `bench` against a running broker, and beside it on its
 //! directory.
 
-use crate::serving::Serving;
+use crate::serving::{Serving, klamm, run};
 
 #[test]
 fn topics_live_from_creation_to_deletion() {
@@ -156,4 +156,46 @@ fn bench_counts_what_it_sent_and_reads_it_back_whole() {
     assert_eq!(report["latency_us"]["count"], report["records"]);
     assert_eq!(report["end_to_end_us"]["count"], report["records"]);
     assert!(broker.ask(&["bench", "produce", "nothing"]).failed(1).contains("klamm topics create nothing"));
+}
+
+#[test]
+fn a_directory_without_a_broker_is_changed_by_one_inside_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("new");
+    let on_dir = |arguments: &[&str]| run(klamm().args(arguments).arg("-d").arg(&dir));
+    assert!(on_dir(&["topics", "delete", "t", "--execute"]).failed(1).contains("new"));
+    assert!(on_dir(&["configs", "set", "topic:t", "retention.ms=1"]).failed(1).contains("new"));
+    assert!(!dir.exists(), "only what may be the first makes a directory");
+
+    on_dir(&["topics", "create", "t", "-p", "2"]).well();
+    on_dir(&["configs", "set", "topic:t", "retention.ms=86400000"]).well();
+    on_dir(&["topics", "alter", "t", "-p", "3"]).well();
+    run(klamm().args(["produce", "t", "-p", "0", "-d"]).arg(&dir).arg("Cargo.toml")).well();
+    on_dir(&["offsets", "trim", "t:0=3", "--execute"]).well();
+    let described = &on_dir(&["topics", "describe", "t", "--json"]).json()[0];
+    assert_eq!(described["configs"]["retention.ms"], "86400000");
+    assert_eq!(described["partitions"].as_array().unwrap().len(), 3);
+    let first = &described["partitions"][0];
+    assert_eq!(first["start_offset"], 3);
+    let lines = std::fs::read_to_string("Cargo.toml").unwrap().lines().count();
+    assert_eq!(first["end_offset"], lines);
+    on_dir(&["topics", "delete", "t", "--execute"]).well();
+    assert_eq!(on_dir(&["topics", "list"]).well(), "");
+}
+
+#[test]
+fn a_directory_in_use_is_shown_and_not_changed() {
+    let broker = Serving::start(&[]);
+    broker.ask(&["topics", "create", "t"]).well();
+    assert!(broker.read(&["topics", "delete", "t"]).well().contains("would delete t: 1 partition(s)"));
+    assert!(broker.read(&["offsets", "trim", "t=end"]).well().contains("would delete 0 offsets of t-0"));
+    for change in [
+        &["topics", "delete", "t", "--execute"][..],
+        &["topics", "create", "u"],
+        &["configs", "set", "topic:t", "retention.ms=1000"],
+    ] {
+        let said = broker.read(change).failed(1);
+        assert!(said.contains("in use by another broker") && said.contains("-b HOST:PORT"), "{said}");
+    }
+    assert_eq!(broker.ask(&["topics", "list"]).well(), "t\n");
 }

@@ -355,7 +355,7 @@ fn change(
             return Err(usage(format!("{} is given twice", change.key)));
         }
     }
-    connection.for_writing(output, async |cluster, output| {
+    connection.for_changing(output, async |cluster, output| {
         match entity.home() {
             Home::Quotas(kind) => quotas::change(&cluster, kind, entity, changes, validate_only).await?,
             Home::Configs(resource_type) => {

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::Selection;
 use super::view::{self, TopicView};
-use crate::cli::args::{Connection, parse_property};
-use crate::cli::exit::{Exit, usage};
+use crate::cli::args::{Connection, Target, parse_property};
+use crate::cli::directory::Directory;
+use crate::cli::exit::{Exit, block_on, usage};
 use crate::cli::output::Output;
 use crate::client::{BrokerError, Cluster, Topics};
 use crate::protocol::ErrorCode;
@@ -248,7 +249,7 @@ fn report_created(
 /// Adds partitions.
 pub fn alter(args: &AlterArgs, output: &mut Output) -> anyhow::Result<Exit> {
     require_choice(&args.selection)?;
-    args.connection.for_writing(output, async |cluster, output| {
+    args.connection.for_changing(output, async |cluster, output| {
         let (topics, missing) = chosen_topics(&cluster, &args.selection, false, output).await?;
         if topics.is_empty() {
             return Ok(missing);
@@ -317,22 +318,43 @@ fn report_altered(
 /// Deletes them, or shows what would be deleted.
 pub fn delete(args: &DeleteArgs, output: &mut Output) -> anyhow::Result<Exit> {
     require_choice(&args.selection)?;
-    let work = async |cluster: Cluster, output: &mut Output| {
-        let (mut topics, missing) = chosen_topics(&cluster, &args.selection, args.if_exists, output).await?;
-        if !args.execute {
-            for trouble in view::complete(&cluster, &mut topics).await {
-                output.warn(trouble);
-            }
-            show_deletion(args, &topics, output)?;
-            return Ok(missing);
+    if args.execute {
+        return args.connection.for_changing(output, async |cluster, output| {
+            let (topics, missing) = chosen_topics(&cluster, &args.selection, args.if_exists, output).await?;
+            let failed = execute_deletion(args, &cluster, &topics, output).await?;
+            Ok(if failed { Exit::Failed } else { missing })
+        });
+    }
+    match args.connection.target()? {
+        // Showing needs no broker, and no lock.
+        Target::Dir(dir) => {
+            let directory = Directory::open(&dir)?;
+            let existing = directory.topics()?;
+            let (mut topics, missing) = choose(existing, &args.selection, args.if_exists, output)?;
+            let troubles = directory.complete(&mut topics);
+            show_deletion(args, &topics, &troubles, output)?;
+            Ok(missing)
         }
-        let failed = execute_deletion(args, &cluster, &topics, output).await?;
-        Ok(if failed { Exit::Failed } else { missing })
-    };
-    args.connection.for_writing(output, work)
+        Target::Cluster(_) => block_on(0, async {
+            let cluster = args.connection.cluster(output).await?;
+            let (mut topics, missing) =
+                chosen_topics(&cluster, &args.selection, args.if_exists, output).await?;
+            let troubles = view::complete(&cluster, &mut topics).await;
+            show_deletion(args, &topics, &troubles, output)?;
+            Ok(missing)
+        }),
+    }
 }
 
-fn show_deletion(args: &DeleteArgs, topics: &[TopicView], output: &mut Output) -> anyhow::Result<()> {
+fn show_deletion<E: std::fmt::Display>(
+    args: &DeleteArgs,
+    topics: &[TopicView],
+    troubles: &[E],
+    output: &mut Output,
+) -> anyhow::Result<()> {
+    for trouble in troubles {
+        output.warn(trouble);
+    }
     for topic in topics {
         let sum =
             |of: fn(&view::PartitionView) -> Option<i64>| topic.partitions.iter().filter_map(of).sum::<i64>();
@@ -421,7 +443,16 @@ async fn chosen_topics(
     may_miss: bool,
     output: &mut Output,
 ) -> anyhow::Result<(Vec<TopicView>, Exit)> {
-    let mut topics = view::outline(&*cluster.metadata(Topics::All).await?);
+    let existing = view::outline(&*cluster.metadata(Topics::All).await?);
+    choose(existing, selection, may_miss, output)
+}
+
+fn choose(
+    mut topics: Vec<TopicView>,
+    selection: &Selection,
+    may_miss: bool,
+    output: &mut Output,
+) -> anyhow::Result<(Vec<TopicView>, Exit)> {
     let chosen = selection.choose(topics.iter().map(|topic| (topic.topic.as_str(), topic.internal)));
     topics.retain(|topic| chosen.names.contains(&topic.topic));
     let exit = if may_miss { Exit::Done } else { chosen.complain(output) };
