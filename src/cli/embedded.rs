@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::anyhow;
 use parking_lot::Mutex;
 use tokio::net::UnixStream;
 
@@ -25,10 +24,8 @@ pub struct Embedded {
 /// Why the broker did not start, and what to do where another one runs.
 fn refused(dir: &Path, error: StartError) -> anyhow::Error {
     match error {
-        StartError::Directory(DirectoryError::Lock(LockError::Held { holder, .. })) => {
-            let pid = holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-            anyhow!("{} is in use by another broker{pid}: use -b HOST:PORT", dir.display())
-        }
+        // It names the directory itself.
+        StartError::Directory(DirectoryError::Lock(held @ LockError::Held { .. })) => held.into(),
         error => anyhow::Error::from(error).context(dir.display().to_string()),
     }
 }

@@ -69,7 +69,11 @@ pub struct DiskSpace {
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Somebody else holds it.
-    #[error("{path} is locked by another process{}", holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    #[error(
+        "{} is in use by another broker{}: use -b HOST:PORT",
+        path.parent().unwrap_or(path).display(),
+        holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
     Held {
         /// The lock file.
         path: PathBuf,

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use crate::cli::dump_segment::java_text::java_text;
 use crate::protocol::messages;
 use crate::protocol::messages::consumer_protocol_assignment::ConsumerProtocolAssignment;
 use crate::protocol::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
@@ -74,7 +75,7 @@ impl std::str::FromStr for DecoderClass {
 impl DecoderClass {
     fn show(self, bytes: &[u8]) -> Shown<'_> {
         match self {
-            Self::Text => Shown::Text(String::from_utf8_lossy(bytes)),
+            Self::Text => Shown::Text(java_text(bytes)),
             Self::Integer => match bytes.try_into() {
                 Ok(four) => Shown::text(i32::from_be_bytes(four).to_string()),
                 Err(_) => Shown::text(format!("not an integer: {}", hex(bytes))),

@@ -7,6 +7,7 @@ mod decode;
 mod files;
 mod indexes;
 mod java_json;
+mod java_text;
 mod json;
 mod lines;
 mod range;

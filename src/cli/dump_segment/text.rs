@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use crate::cli::dump_segment::decode::{Control, Shown, control};
 use crate::cli::dump_segment::java_json;
+use crate::cli::dump_segment::java_text::java_text;
 use crate::cli::dump_segment::lines::{BatchLine, Entry, Field, Lines, RecordOptions, Target};
 use crate::cli::output::Output;
 use crate::record::{Codec, ControlKey, ControlType, LegacyMessage, RecordRef, TimestampType};
@@ -109,7 +110,7 @@ impl Lines for KafkaLines {
             )?;
             for (index, header) in record.headers.iter().enumerate() {
                 let comma = if index == 0 { "" } else { "," };
-                write!(out, "{comma}{}", String::from_utf8_lossy(header.key))?;
+                write!(out, "{comma}{}", java_text(header.key))?;
             }
             out.write_all(b"]")?;
             if header.is_control() {
