@@ -13,7 +13,7 @@ use crate::protocol::messages::incremental_alter_configs_request::IncrementalAlt
 use crate::protocol::messages::incremental_alter_configs_response::{self, IncrementalAlterConfigsResponse};
 use crate::protocol::{ErrorCode, Str};
 
-use super::decision::{Answer, Context, Decision, Refusal};
+use super::decision::{Answer, Context, Decision, Refusal, SETTINGS_BYTES_MAX, check_text};
 
 const MIN_ISR: &str = "min.insync.replicas";
 const ELR_FEATURE: &str = "eligible.leader.replicas.version";
@@ -48,6 +48,9 @@ pub(super) fn alter_incrementally(
     let mut records = Vec::new();
     let mut responses = Vec::with_capacity(request.resources.len());
     let mut seen = BTreeSet::new();
+    let values =
+        request.resources.iter().flat_map(|asked| &asked.configs).map(|config| config.value.as_ref());
+    let too_large = check_size(values).err();
     for asked in &request.resources {
         let resource = resource(asked.resource_type, &asked.resource_name);
         let changes = asked.configs.iter().map(|config| {
@@ -58,6 +61,7 @@ pub(super) fn alter_incrementally(
             })
         });
         let outcome = once(&mut seen, &resource).and_then(|()| {
+            too_large.clone().map_or(Ok(()), Err)?;
             let changes = changes.collect::<Result<Vec<_>, Refusal>>()?;
             change(context, &resource, &changes, request.validate_only)
         });
@@ -82,6 +86,9 @@ pub(super) fn alter(
     let mut records = Vec::new();
     let mut responses = Vec::with_capacity(request.resources.len());
     let mut seen = BTreeSet::new();
+    let values =
+        request.resources.iter().flat_map(|asked| &asked.configs).map(|config| config.value.as_ref());
+    let too_large = check_size(values).err();
     for asked in &request.resources {
         let resource = resource(asked.resource_type, &asked.resource_name);
         let current = context.image().configs(&resource);
@@ -98,6 +105,7 @@ pub(super) fn alter(
             .chain(removed.map(|name| Change { name, operation: Operation::Delete, value: None }))
             .collect();
         let outcome = once(&mut seen, &resource)
+            .and_then(|()| too_large.clone().map_or(Ok(()), Err))
             .and_then(|()| change(context, &resource, &changes, request.validate_only));
         let (error_code, error_message) = take(outcome, &mut records);
         responses.push(alter_configs_response::AlterConfigsResourceResponse {
@@ -123,6 +131,16 @@ fn operation(code: i8) -> Result<Operation, Refusal> {
         3 => Ok(Operation::Subtract),
         other => Err(invalid(format!("Unknown operation type {other}"))),
     }
+}
+
+/// Everything that a request changes stands in one batch.
+fn check_size<'a>(values: impl Iterator<Item = Option<&'a Str>>) -> Result<(), Refusal> {
+    let bytes: usize = values.map(|value| value.map_or(0, |value| value.len())).sum();
+    if bytes <= SETTINGS_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("The request has {bytes} bytes of settings; {SETTINGS_BYTES_MAX} are the most.");
+    Err(Refusal::new(ErrorCode::PolicyViolation, message))
 }
 
 fn once(seen: &mut BTreeSet<ConfigResource>, resource: &ConfigResource) -> Result<(), Refusal> {
@@ -172,6 +190,10 @@ fn change(
         apply_change(&mut after, scope, change)?;
     }
     check_settings(context, kind, resource, &named, &after)?;
+    check_text("The resource's name", &resource.name)?;
+    for (name, value) in &after {
+        check_text(name, value)?;
+    }
     let records = records(context, kind, resource, &before, &after);
     if validate_only {
         return Ok(Vec::new());

@@ -75,6 +75,21 @@ pub(super) trait Answer: Send + 'static {
     fn refuse(&mut self, refusal: &Refusal);
 }
 
+/// The most bytes of settings in one request: its records stand in one batch.
+pub(super) const SETTINGS_BYTES_MAX: usize = 4 << 20;
+
+/// The longest text that a record carries.
+const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
+/// A value or name that a record can carry.
+pub(super) fn check_text(what: &str, text: &str) -> Result<(), Refusal> {
+    if text.len() <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("{what} is {} bytes long; {TEXT_BYTES_MAX} are the most.", text.len());
+    Err(Refusal::new(ErrorCode::InvalidRequest, message))
+}
+
 /// The names that stand in a request more than once.
 pub(super) fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();

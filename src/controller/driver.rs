@@ -32,7 +32,8 @@ const GROUP_MAX: usize = 1_000;
 /// How many records stand in one batch, where they need not stand together.
 const BATCH_RECORDS_MAX: usize = 10_000;
 
-/// A write to the log, when a group is larger than this, is split.
+/// A group that is larger than this is written in several appends. With the bounds of one request it stays
+/// below the smallest segment that `metadata.log.segment.bytes` allows, 8 MiB.
 const APPEND_BYTES_MAX: usize = 4 << 20;
 
 /// What the thread shares with the handles.
@@ -170,7 +171,7 @@ impl Driver {
         let now_ms = self.clock.now_ms();
         let level = level_of(&self.image);
         let mut builder = self.image.builder();
-        let mut batches: Vec<Vec<u8>> = vec![Vec::new()];
+        let mut appends: Vec<Vec<u8>> = Vec::new();
         let mut encoded = Ok(());
         for job in &mut group {
             let mut context = Context {
@@ -185,23 +186,23 @@ impl Driver {
             if records.is_empty() || encoded.is_err() {
                 continue;
             }
-            if batches.last().is_some_and(|bytes| bytes.len() > APPEND_BYTES_MAX) {
-                batches.push(Vec::new());
-            }
-            if let Some(bytes) = batches.last_mut() {
-                encoded = self.log.encode(&records, level, now_ms, bytes);
+            let mut batch = Vec::new();
+            encoded = self.log.encode(&records, level, now_ms, &mut batch);
+            match appends.last_mut() {
+                Some(last) if last.len() + batch.len() <= APPEND_BYTES_MAX => last.append(&mut batch),
+                _ => appends.push(batch),
             }
         }
-        let nothing = batches.iter().all(Vec::is_empty);
-        let written = match (&self.failure, nothing) {
+        let written = match (&self.failure, encoded) {
             (Some(refusal), _) => Err(refusal.clone()),
-            (None, true) => Ok(()),
-            (None, false) => encoded.and_then(|()| self.write(&batches, now_ms)).map_err(|error| {
+            // Nothing was written, and what was decided is forgotten.
+            (None, Err(error)) => Err(Refusal::new(ErrorCode::InvalidRequest, error.to_string())),
+            (None, Ok(())) => self.write(&appends, now_ms).map_err(|error| {
                 self.fail(&error.to_string());
                 Refusal::new(ErrorCode::KafkaStorageError, error.to_string())
             }),
         };
-        if written.is_ok() && !nothing {
+        if written.is_ok() && !appends.is_empty() {
             let image = builder.finish(self.log.end_offset(), self.log.epoch());
             self.publish(image);
         }
@@ -210,11 +211,11 @@ impl Driver {
         }
     }
 
-    fn write(&mut self, batches: &[Vec<u8>], now_ms: i64) -> Result<(), ControllerError> {
-        for bytes in batches.iter().filter(|bytes| !bytes.is_empty()) {
+    fn write(&mut self, appends: &[Vec<u8>], now_ms: i64) -> Result<(), ControllerError> {
+        for bytes in appends {
             self.log.append(bytes, now_ms)?;
         }
-        self.log.commit()
+        if appends.is_empty() { Ok(()) } else { self.log.commit() }
     }
 
     fn publish(&mut self, image: Image) {

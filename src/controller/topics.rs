@@ -14,14 +14,11 @@ use crate::protocol::messages::topic_record::TopicRecord;
 use crate::protocol::{ErrorCode, Str};
 use crate::types::{TopicName, Uuid};
 
-use super::decision::{Answer, Context, Decision, Refusal, repeated};
+use super::decision::{Answer, Context, Decision, Refusal, SETTINGS_BYTES_MAX, check_text, repeated};
 use super::placement::{check_manual, directories, is_active, place};
 
 /// The most partitions that one request may make: they stand in one batch.
 pub(super) const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
-
-/// The most bytes of settings in one request, for the same reason.
-const SETTINGS_BYTES_MAX: usize = 4 << 20;
 
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
@@ -151,6 +148,7 @@ fn check_settings(
             let message = format!("Null value not supported for topic configs: {}", config.name);
             return Err(Refusal::new(ErrorCode::InvalidConfig, message));
         };
+        check_text(&config.name, value)?;
         settings.insert(config.name.to_string(), value.to_string());
     }
     TopicConfig::check(context.config, &settings)?;

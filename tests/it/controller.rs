@@ -477,6 +477,35 @@ async fn settings_are_refused_with_kafkas_codes() {
 }
 
 #[tokio::test]
+async fn a_setting_that_no_record_can_carry_costs_nobody_else_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let controller = start(directory.path());
+    create(&controller, vec![topic("t", 1, &[])]).await;
+    let throttled = "leader.replication.throttled.replicas";
+    let long = vec!["0:1"; 10_000].join(",");
+    let change = (TOPIC, "t", throttled, SET, Some(long.as_str()));
+    assert_eq!(alter(&controller, change).await.0, ErrorCode::InvalidRequest);
+    // What fits by itself may not fit any more once it is appended.
+    let replicas =
+        |from: i32| (from..from + 4_000).map(|number| format!("{number}:1")).collect::<Vec<_>>().join(",");
+    let append = |value: String| {
+        let controller = controller.clone();
+        async move { alter(&controller, (TOPIC, "t", throttled, APPEND, Some(&value))).await.0 }
+    };
+    assert_eq!(append(replicas(0)).await, ErrorCode::None);
+    assert_eq!(append(replicas(4_000)).await, ErrorCode::InvalidRequest);
+    let name = "g".repeat(40_000);
+    let group = (GROUP, name.as_str(), "consumer.session.timeout.ms", SET, Some("50000"));
+    assert_eq!(alter(&controller, group).await.0, ErrorCode::InvalidRequest);
+    let created = create(&controller, vec![topic("l", 1, &[(throttled, &long)]), topic("m", 1, &[])]).await;
+    assert_eq!(created, [ErrorCode::InvalidRequest, ErrorCode::None]);
+    let huge = vec![(throttled, long.as_str()); 120];
+    let created = create(&controller, vec![topic("h", 1, &huge)]).await;
+    assert_eq!(created, [ErrorCode::PolicyViolation]);
+    assert_eq!(create(&controller, vec![topic("after", 1, &[])]).await, [ErrorCode::None]);
+}
+
+#[tokio::test]
 async fn cve_2023_25194_no_code_is_named_by_a_remote_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let controller = start(directory.path());

@@ -207,7 +207,7 @@ fn records_that_were_tampered_with_are_refused_or_applied_and_never_a_panic() {
     let values = values(&testdata("clean").join(LOG));
     let image = image_of(&values);
     for value in &values {
-        for _ in 0..40 {
+        for _ in 0..8 {
             let mut bytes = value.to_vec();
             for _ in 0..=random.below(3) {
                 let at = random.below(bytes.len());
