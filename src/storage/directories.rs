@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::checkpoint::MetaProperties;
 use super::directory::{Checkpoint, DirectoryError, LogDirectory, LogPoint, PlannedLog};
-use super::disk::Disk;
+use super::disk::{Disk, raise_open_files_limit};
 use super::error::StorageError;
 use super::log::Log;
 use super::options::LogOptions;
@@ -23,11 +23,13 @@ pub struct LogDirectories {
 }
 
 impl LogDirectories {
-    /// Locks and reads all of them. Those whose disk fails are in [`LogDirectories::failed`].
+    /// Locks and reads all of them. Those whose disk fails are in [`LogDirectories::failed`]. Raises the process's
+    /// limit of open files to what it may be.
     ///
     /// # Errors
     /// One is locked by another broker, has a `meta.properties` that is none, or all have failed.
     pub fn open(disk: &Arc<dyn Disk>, paths: &[PathBuf]) -> Result<Self, DirectoryError> {
+        tracing::debug!(limit = raise_open_files_limit(), "open files");
         let mut directories = Vec::with_capacity(paths.len());
         let mut failed = Vec::new();
         for path in paths {

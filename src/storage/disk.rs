@@ -23,6 +23,7 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
 /// How a file is opened. All may read.
@@ -505,6 +506,16 @@ impl DiskFile for RealFile {
     fn region(&self, position: u64, len: usize) -> io::Result<Region> {
         Ok(Region::File { file: Arc::clone(&self.file), position, len })
     }
+}
+
+/// Lets this process hold as many files open as the system allows it at all: a partition in use needs three.
+/// Returns how many that are, where the system tells.
+pub fn raise_open_files_limit() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft >= hard {
+        return Some(soft);
+    }
+    Some(if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft })
 }
 
 /// A whole small file; `None` where it is missing.

@@ -11,6 +11,7 @@ mod rebuild;
 
 use std::cell::{Cell, OnceCell};
 use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{Access, DiskFile, Region};
@@ -186,15 +187,31 @@ impl Segment {
         Ok(self.transactions.get_or_init(|| index))
     }
 
-    /// The largest timestamp, and the last offset of the batch that holds it.
+    /// The largest timestamp, and the last offset of the batch that holds it. Asked of every log now and then by
+    /// retention: where the time index is not in use, it is not kept open for this.
     pub(super) fn largest(&self, place: &Place) -> Result<TimeEntry, StorageError> {
         if let Some(largest) = self.largest.get() {
             return Ok(largest);
         }
         let path = place.file(self.base, Suffix::TimeIndex);
-        let largest = self.time_index(place)?.last().map_err(StorageError::io("read", &path))?;
+        let peeked = match self.time_index.get() {
+            Some(_) => None,
+            None => self.peek_largest(place, &path)?,
+        };
+        let largest = match peeked {
+            Some(largest) => largest,
+            None => self.time_index(place)?.last().map_err(StorageError::io("read", &path))?,
+        };
         self.largest.set(Some(largest));
         Ok(largest)
+    }
+
+    fn peek_largest(&self, place: &Place, path: &Path) -> Result<Option<TimeEntry>, StorageError> {
+        match place.disk.open(path, Access::Read) {
+            Ok(file) => TimeIndex::last_in(self.base, &*file).map_err(StorageError::io("read", path)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StorageError::io("open", path)(error)),
+        }
     }
 
     /// The largest timestamp; where no batch has one, when the file was last written.

@@ -46,6 +46,22 @@ impl TimeIndex {
         Ok(fits.then_some(index))
     }
 
+    /// The last entry of a file that is read once and not kept open. `None` where only [`Self::load`] can tell:
+    /// the file is no index, or was not cut to its entries.
+    pub(super) fn last_in(base: Offset, file: &dyn DiskFile) -> io::Result<Option<TimeEntry>> {
+        let len = file.len()?;
+        let mut entry = [0; ENTRY_SIZE];
+        let Some(position) =
+            len.checked_sub(ENTRY_SIZE as u64).filter(|_| len.is_multiple_of(ENTRY_SIZE as u64))
+        else {
+            return Ok(None);
+        };
+        let filled = file.read_at(&mut entry, position)?;
+        let (timestamp_ms, relative) = split(&entry);
+        let is_entry = filled == ENTRY_SIZE && entry != [0; ENTRY_SIZE] && timestamp_ms >= 0;
+        Ok(is_entry.then(|| TimeEntry { timestamp_ms, offset: base + i64::from(relative) }))
+    }
+
     fn entry(&self, slot: u32) -> io::Result<TimeEntry> {
         let (timestamp_ms, relative) = split(&self.file.get(slot)?);
         Ok(TimeEntry { timestamp_ms, offset: self.base + i64::from(relative) })

@@ -43,7 +43,7 @@ pub enum ReadOutcome {
 }
 
 impl ReadOutcome {
-    /// The slice, for callers whose logs are never tiered; `Later` is an empty one.
+    /// The slice; `None` for `Later`.
     #[must_use]
     pub fn into_slice(self) -> Option<ReadSlice> {
         match self {

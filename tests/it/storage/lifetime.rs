@@ -618,3 +618,24 @@ fn what_a_killed_process_left_unflushed_is_flushed_before_it_is_shown() {
     let (log, _) = world.reopen_unclean(Offset(0));
     assert_eq!((log.visible_end_offset(), log.flushed_offset()), (Offset(5), Offset(5)));
 }
+
+#[test]
+fn retention_looks_at_an_idle_log_without_keeping_its_files_open() {
+    let world = World::small_segments(1_000);
+    let mut log = world.create();
+    append_times(&mut log, 10, &sized(400));
+    let mut log = world.reopen_clean(log);
+    let opens = |kind| world.home.disk.stats().of(kind).opens.load(Ordering::Relaxed);
+    let before = opens(FileKind::TimeIndex);
+    for _ in 0..3 {
+        assert_eq!(log.apply_retention(NOW).unwrap(), Deleted::default());
+    }
+    // Once, to read the last entry; the answer is kept, the file is not.
+    assert_eq!(opens(FileKind::TimeIndex), before + 1);
+    let path = world.path().join(TIME_INDEX);
+    let is_it = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.ok().and_then(|entry| std::fs::read_link(entry.path()).ok()).is_some_and(|open| open == path)
+    };
+    assert!(!std::fs::read_dir("/proc/self/fd").unwrap().any(is_it));
+    assert_eq!(log.max_timestamp().unwrap(), found(NOW, 0));
+}
