@@ -26,6 +26,7 @@ mod limits;
 mod manual;
 mod message_tables;
 mod oracle;
+mod pipes;
 mod produces;
 mod random;
 mod random_message;

@@ -80,6 +80,11 @@ impl Serving {
         self.dir.path()
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -50,11 +50,11 @@ pub(super) struct Fixed {
     pub(super) keeps_partition: bool,
 }
 
-/// Set by SIGINT.
+/// Counts SIGINTs: the first ends the input, the second the wait for acknowledgements.
 #[derive(Default)]
 struct Interrupt {
-    is_set: AtomicBool,
-    set: Notify,
+    count: AtomicUsize,
+    came: Notify,
 }
 
 impl Interrupt {
@@ -64,8 +64,8 @@ impl Interrupt {
         let (listening, bell) = (Arc::clone(&interrupt), Arc::clone(bell));
         runtime.spawn(async move {
             while interrupted().await.is_ok() {
-                listening.is_set.store(true, Ordering::Relaxed);
-                listening.set.notify_one();
+                listening.count.fetch_add(1, Ordering::Relaxed);
+                listening.came.notify_one();
                 bell.ring();
             }
         });
@@ -73,7 +73,14 @@ impl Interrupt {
     }
 
     fn is_set(&self) -> bool {
-        self.is_set.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Resolves once there were `count`.
+    async fn reached(&self, count: usize) {
+        while self.count.load(Ordering::Relaxed) < count {
+            self.came.notified().await;
+        }
     }
 }
 
@@ -327,6 +334,12 @@ impl Run<'_> {
     /// Returns when the input has more (or its end), or all is over. A pause longer than `linger.ms` sends
     /// what is there; what a person types is sent line by line.
     fn wait_for_input(&mut self, source: &Source) -> anyhow::Result<()> {
+        match source.wait(&self.bell, Some(Duration::ZERO))? {
+            Wake::Input => return Ok(()),
+            Wake::Bell if self.interrupt.is_set() => return Ok(()),
+            Wake::Bell | Wake::Nothing => self.tell_deliveries()?,
+        }
+        self.output.flush_all()?;
         let mut patience = Some(if source.is_terminal { Duration::ZERO } else { self.linger });
         loop {
             match source.wait(&self.bell, patience)? {
@@ -348,7 +361,7 @@ impl Run<'_> {
         self.runtime.block_on(async {
             tokio::select! {
                 () = self.producer.room() => {}
-                () = self.interrupt.set.notified() => {}
+                () = self.interrupt.reached(1) => {}
             }
         });
         self.tell_deliveries()
@@ -372,7 +385,7 @@ impl Run<'_> {
             tokio::select! {
                 biased;
                 () = self.producer.flush() => false,
-                () = self.interrupt.set.notified(), if self.interrupt.is_set() => true,
+                () = self.interrupt.reached(2) => true,
             }
         });
         // Flushed means reported, by way of the task that rings.
