@@ -41,7 +41,7 @@ const JOBS: [Job; 7] = [
 /// Runs for as long as the broker does.
 pub async fn run(node: Arc<Node>) {
     let first = interval_ms(node.config().log_initial_task_delay_ms);
-    let mut due = JOBS.map(|job| node.clock.elapsed() + first.max(interval(&node, job)));
+    let mut due = JOBS.map(|job| node.clock.elapsed() + first.min(interval(&node, job)));
     let mut written = Written::default();
     loop {
         let next = due.iter().min().copied().unwrap_or_default();

@@ -29,6 +29,8 @@ use crate::replication::{Partitions, SessionCache};
 use crate::storage::{DirectoryError, Disk, LogDirectories, RealDisk, StorageError};
 use crate::types::{BrokerId, Clock, SystemClock, Uuid};
 
+/// A time that does not come, and can be added to another all the same.
+const NEVER_MS: u64 = i64::MAX as u64;
 /// The node id of a directory that has none, where nobody gives one.
 const DEFAULT_NODE_ID: i32 = 1;
 
@@ -345,7 +347,7 @@ fn limits(config: &BrokerConfig) -> Limits {
     let defaults = Limits::default();
     Limits {
         request_bytes_max: config.socket_request_max_bytes as usize,
-        idle_max: u64::try_from(config.connections_max_idle_ms).map_or(Duration::MAX, Duration::from_millis),
+        idle_max: Duration::from_millis(u64::try_from(config.connections_max_idle_ms).unwrap_or(NEVER_MS)),
         send_buffer_bytes: config.socket_send_buffer_bytes.map(|bytes| bytes as usize),
         receive_buffer_bytes: config.socket_receive_buffer_bytes.map(|bytes| bytes as usize),
         ..defaults

@@ -459,3 +459,30 @@ async fn s1_8_names_that_would_leave_the_directory_are_refused() {
     client.send(12, &ProduceRequest { acks: 1, ..ProduceRequest::default() }).await;
     assert!(client.receive::<ProduceRequest>().await.responses.is_empty());
 }
+
+#[tokio::test]
+async fn retention_moves_the_log_start_and_a_delayed_delete_removes_the_folder() {
+    let settings = [("log.retention.check.interval.ms", "20"), ("log.segment.delete.delay.ms", "50")];
+    let broker = TestBroker::with(1, &settings).await;
+    let mut client = broker.connect();
+    client.create_topic("t", 1, &[("segment.bytes", "1048576"), ("retention.ms", "1000")]).await;
+    let long_ago = now_ms() - 3_600_000;
+    for _ in 0..30 {
+        client.produce("t", 0, batch_at(long_ago, [&[0; 100_000][..]])).await;
+    }
+    let earliest = ListOffsetsPartition { timestamp: -2, ..ListOffsetsPartition::default() };
+    let topic = ListOffsetsTopic { name: Str::from("t"), partitions: vec![earliest], ..Default::default() };
+    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    while client.ask_latest(&request).await.topics[0].partitions[0].offset < 10 {
+        tokio::task::yield_now().await;
+    }
+    delete(&mut client, "t").await;
+    let is_there = || {
+        std::fs::read_dir(broker.dir())
+            .unwrap()
+            .any(|it| it.unwrap().file_name().to_str().unwrap().starts_with("t-0"))
+    };
+    while is_there() {
+        tokio::task::yield_now().await;
+    }
+}
