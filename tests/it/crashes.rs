@@ -204,7 +204,7 @@ fn a_start_that_cannot_be_says_what_is_in_the_way() {
     let server = Server::start(&dir);
     let (code, said) = run(&mut Server::command(&dir, &["--listen", "127.0.0.1:0"]));
     assert_eq!(code, Some(1));
-    assert!(said.contains("data/.lock is locked by another process"), "{said}");
+    assert!(said.contains("data is in use by another broker"), "{said}");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (code, said) = run(&mut Server::command(&folder.path().join("other"), &["--listen", &address]));
