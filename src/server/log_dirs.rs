@@ -39,7 +39,7 @@ fn describe_one(
         DescribeLogDirsTopic { name: Str::from(name.as_str()), partitions, ..DescribeLogDirsTopic::default() }
     });
     DescribeLogDirsResult {
-        log_dir: Str::from(directory.path().display().to_string()),
+        log_dir: name_of(directory.path()),
         topics: topics.collect(),
         total_bytes: i64::try_from(space.total_bytes).unwrap_or(i64::MAX),
         usable_bytes: i64::try_from(space.usable_bytes).unwrap_or(i64::MAX),
@@ -69,10 +69,16 @@ fn is_asked(request: &DescribeLogDirsRequest, topic: &str, partition: i32) -> bo
     topics.iter().any(|asked| asked.topic == topic && asked.partitions.contains(&partition))
 }
 
+/// As Kafka names it: absolute, however it was given.
+fn name_of(path: &Path) -> Str {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Str::from(path.display().to_string())
+}
+
 fn offline(path: &Path) -> DescribeLogDirsResult {
     DescribeLogDirsResult {
         error_code: ErrorCode::KafkaStorageError.code(),
-        log_dir: Str::from(path.display().to_string()),
+        log_dir: name_of(path),
         ..DescribeLogDirsResult::default()
     }
 }
