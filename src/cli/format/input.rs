@@ -312,7 +312,14 @@ fn compile(format: &str, in_header: bool) -> Result<Vec<Step>, String> {
                 Step::Number(Number::HeaderCount, number(verb, argument, "")?)
             }
             'h' if !in_header => match argument {
-                Some(inside) if headers_counted => Step::Headers(compile(inside, true)?),
+                Some(inside) if headers_counted => {
+                    let inner = compile(inside, true)?;
+                    // A header that takes nothing could be counted for ever.
+                    if !inner.iter().any(|step| matches!(step, Step::Text { field: Field::Key, .. })) {
+                        return Err("%h{…} wants the header's name %k in it".to_owned());
+                    }
+                    Step::Headers(inner)
+                }
                 _ => return Err("%h wants their count %H in front, and %h{…} around one header".to_owned()),
             },
             'T' | 'd' if !in_header && matches!(argument, Some("rfc3339" | "iso" | "iso8601")) => {
@@ -667,6 +674,7 @@ mod tests {
             ("%q", "%q"),
             ("%V%v{json}", "json"),
             ("%H%h{%o}", "%o"),
+            ("%H %h{}", "%k"),
             ("%v{re[(]}\n", "%v"),
         ] {
             let error = InputFormat::compile(format, false).unwrap_err();

@@ -5,6 +5,8 @@ pub mod escape;
 pub mod input;
 pub mod json;
 pub mod output;
+#[cfg(test)]
+mod roundtrip;
 mod verbs;
 
 use std::borrow::Cow;

@@ -10,6 +10,8 @@
 mod fetched;
 mod puller;
 mod router;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 use tokio::sync::mpsc;
