@@ -65,6 +65,8 @@ pub struct Log {
     /// Counts the files made in the folder, and how many of them a sync of the folder has covered.
     names_made: u64,
     names_synced: u64,
+    /// The folder's own name survives a power cut.
+    is_folder_synced: bool,
     unsynced_snapshots: Vec<Offset>,
     has_unsynced_topic_id: bool,
     /// When the oldest batch that is not flushed was appended.

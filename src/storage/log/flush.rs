@@ -27,6 +27,8 @@ pub struct FlushTicket {
     names_made: u64,
     /// Files were made in the folder: it is synced, too.
     has_new_names: bool,
+    /// The folder itself is new: the log directory is synced, too.
+    has_new_folder: bool,
     /// `partition.metadata` is among the files.
     has_topic_id: bool,
     place: Place,
@@ -47,6 +49,9 @@ impl FlushTicket {
         let folder = &self.place.folder;
         for file in &self.files {
             file.sync().map_err(StorageError::io("sync a file of", folder))?;
+        }
+        if let Some(directory) = folder.parent().filter(|_| self.has_new_folder) {
+            self.place.disk.sync_dir(directory).map_err(StorageError::io("sync", directory))?;
         }
         if let Some(epochs) = &self.epochs {
             // This syncs the folder, too.
@@ -98,6 +103,8 @@ impl Log {
             snapshots: self.unsynced_snapshots.clone(),
             names_made: self.names_made,
             has_new_names,
+            // A log without a batch is made again where its folder is missing.
+            has_new_folder: !self.is_folder_synced && !is_flushed,
             has_topic_id: self.has_unsynced_topic_id,
             epochs: self.has_unstored_epochs.then(|| self.epochs.clone()),
             place: self.place.clone(),
@@ -113,6 +120,7 @@ impl Log {
             self.has_unstored_epochs = false;
         }
         self.has_unsynced_topic_id &= !ticket.has_topic_id;
+        self.is_folder_synced |= ticket.has_new_folder;
         self.names_synced = self.names_synced.max(ticket.names_made);
         self.unsynced_snapshots.retain(|offset| !ticket.snapshots.contains(offset));
         self.flushed_offset = self.flushed_offset.max(ticket.up_to);

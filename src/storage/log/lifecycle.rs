@@ -81,6 +81,7 @@ impl Log {
             generation: 0,
             names_made: 1,
             names_synced: 0,
+            is_folder_synced: false,
             unsynced_snapshots: Vec::new(),
             has_unsynced_topic_id: false,
             unflushed_since_ms: None,
@@ -128,6 +129,7 @@ impl Log {
             generation: 0,
             names_made: 0,
             names_synced: 0,
+            is_folder_synced: hints.clean,
             unsynced_snapshots: loaded.unsynced_snapshots,
             has_unsynced_topic_id: false,
             unflushed_since_ms: None,
@@ -186,6 +188,10 @@ impl Log {
         if snapshot.is_some() {
             self.unsynced_snapshots.extend(snapshot);
             self.names_made += 1;
+        }
+        if self.log_end_offset == Offset::ZERO && self.generation == 0 {
+            // Nothing was ever written: what a power cut takes of it is made again at the next start.
+            return Ok(());
         }
         self.flush()
     }
