@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import queue
+import random
 import shutil
 import signal
 import socket
@@ -272,18 +273,17 @@ def tail(path, size=600):
 
 
 def free_ports(count=1):
-    """The first of `count` neighbouring ports that are free now."""
+    """The first of `count` neighbouring ports that are free now. They lie below those that the kernel gives to
+    outgoing connections: one of those could take it before a JVM has started."""
     while True:
+        first = random.randrange(15_000, 32_000)
         with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
             try:
-                for next_port in range(port + 1, port + count):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", next_port))
+                for port in range(first, first + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            return first
 
 
 def wait_until(what, holds, seconds=30):
