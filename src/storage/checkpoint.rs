@@ -142,6 +142,7 @@ impl MetaProperties {
     /// [`CheckpointError`] where a value is not of its kind, or the version is not 1.
     pub fn parse(bytes: &[u8]) -> Result<Self, CheckpointError> {
         let mut found = Self { version: -1, cluster_id: None, node_id: None, directory_id: None };
+        let mut version_line = 0;
         for (index, line) in text(bytes)?.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with(['#', '!']) {
@@ -153,7 +154,10 @@ impl MetaProperties {
                 .ok_or_else(|| wrong(index + 1, format!("not `key=value`: {line:?}")))?;
             let bad = || wrong(index + 1, format!("{key} has no legal value: {value:?}"));
             match key {
-                "version" => found.version = value.parse().map_err(|_| bad())?,
+                "version" => {
+                    found.version = value.parse().map_err(|_| bad())?;
+                    version_line = index + 1;
+                }
                 "node.id" | "broker.id" => found.node_id = Some(value.parse().map_err(|_| bad())?),
                 "cluster.id" => found.cluster_id = Some(value.to_owned()),
                 "directory.id" => found.directory_id = Some(value.parse().map_err(|_| bad())?),
@@ -163,7 +167,11 @@ impl MetaProperties {
         match found.version {
             1 => Ok(found),
             -1 => Err(wrong(0, "version is missing")),
-            other => Err(wrong(0, format!("version {other}; 1 is the only one known"))),
+            other => {
+                let why =
+                    format!("version {other}; 1 is the only one known: a newer broker wrote it, use that");
+                Err(wrong(version_line, why))
+            }
         }
     }
 

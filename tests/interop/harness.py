@@ -129,7 +129,7 @@ class Driver:
 
     def __getattr__(self, op):
         def call(**request):
-            answer = self.process.call({"op": op, **request}, seconds=40)
+            answer = self.process.call({"op": op, **request}, seconds=120)
             if "error" in answer:
                 raise DriverError(answer["error"])
             return answer

@@ -165,10 +165,14 @@ impl Reader {
         end: i64,
         is_committed_only: bool,
     ) -> Result<(usize, Vec<(i64, i64)>), Looked> {
-        let (mut whole, mut aborted) = (0, Vec::new());
+        let (mut whole, mut aborted, from) = (0, Vec::new(), self.position);
         for batch in batches(bytes) {
-            let batch = batch.map_err(Looked::Damaged)?;
-            batch.check_crc().map_err(Looked::Damaged)?;
+            let checked = batch.and_then(|batch| batch.check_crc().map(|()| batch));
+            let batch = match checked {
+                // What is sound comes first; the next look begins with the damage.
+                Err(_) if self.position > from => break,
+                checked => checked.map_err(Looked::Damaged)?,
+            };
             let header = batch.header;
             if is_committed_only && header.is_transactional() && !header.is_control() {
                 match self.fate(&header, end)? {

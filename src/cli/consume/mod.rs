@@ -166,14 +166,15 @@ fn wish(args: &Args, now_ms: i64) -> anyhow::Result<Wish> {
         Some(list) => parse_ranges(list).map_err(|error| usage(format!("'--partitions': {error}")))?,
         None => Vec::new(),
     };
-    let topic = |name: &String| TopicName::new(name).map_err(|error| usage(error.to_string()));
-    Ok(Wish {
-        topics: args.topics.iter().map(topic).collect::<anyhow::Result<_>>()?,
-        partitions,
-        ends: args.exit || range.end.is_some(),
-        range,
-        tail: args.tail,
-    })
+    let mut topics = Vec::with_capacity(args.topics.len());
+    for name in &args.topics {
+        let topic = TopicName::new(name).map_err(|error| usage(error.to_string()))?;
+        // Named twice, it is still read once.
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    Ok(Wish { topics, partitions, ends: args.exit || range.end.is_some(), range, tail: args.tail })
 }
 
 fn printer(args: &Args) -> anyhow::Result<Printer> {

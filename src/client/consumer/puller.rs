@@ -274,16 +274,21 @@ fn take(setting: &Setting, place: &mut Place, answer: PartitionData) -> Result<O
 
 /// How many bytes are whole batches up to the end that is wanted.
 fn whole_batches(setting: &Setting, place: &mut Place, bytes: &Bytes) -> Result<usize, BatchError> {
-    let mut whole = 0;
+    let (mut whole, from) = (0, place.position);
     for batch in batches(bytes) {
-        let batch = match batch {
+        let checked = batch.and_then(|batch| {
+            if setting.options.check_crcs {
+                batch.check_crc()?;
+            }
+            Ok(batch)
+        });
+        let batch = match checked {
             // The broker cuts an answer where its size is reached.
             Err(BatchError::Truncated { .. }) => break,
-            batch => batch?,
+            // What is sound comes first; the next fetch begins with the damage.
+            Err(_) if place.position > from => break,
+            checked => checked?,
         };
-        if setting.options.check_crcs {
-            batch.check_crc()?;
-        }
         whole += batch.bytes.len();
         // A batch before the position is what a broker may send along, and moves nothing.
         place.position = place.position.max(batch.header.next_offset().0);
