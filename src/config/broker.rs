@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::error::{ConfigError, Warning};
+use super::groups::GroupSettings;
 use super::key::{Effect, Scope, Value};
 use super::layers::{BrokerLayers, key};
 use super::listeners::{AdvertisedListener, Listener, ListenerSettings, from_flags};
@@ -104,6 +105,8 @@ pub struct BrokerConfig {
     pub metadata_log_segment_bytes: u32,
     /// `metadata.log.segment.ms`
     pub metadata_log_segment_ms: i64,
+    /// What group coordinators keep to.
+    pub groups: GroupSettings,
     /// What holds for a topic without settings of its own.
     pub topic_defaults: TopicConfig,
 }
@@ -261,6 +264,7 @@ impl BrokerConfig {
                 .integer("producer.id.expiration.check.interval.ms")?,
             metadata_log_segment_bytes: layers.size("metadata.log.segment.bytes")?,
             metadata_log_segment_ms: layers.integer("metadata.log.segment.ms")?,
+            groups: GroupSettings::build(&layers)?,
             topic_defaults: topic_defaults(&layers)?,
             layers,
         })

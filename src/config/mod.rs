@@ -7,6 +7,7 @@
 mod broker;
 mod describe;
 mod error;
+mod groups;
 mod key;
 mod layers;
 mod listeners;
@@ -18,6 +19,7 @@ mod topic;
 pub use broker::{BrokerConfig, Layers};
 pub use describe::{DescribedConfig, Synonym, describe_client_metrics, describe_group};
 pub use error::{ConfigError, Warning};
+pub use groups::{ConsumerGroupSettings, GroupSettings, MigrationPolicy};
 pub use key::{ConfigKey, Effect, Fallback, Importance, Kind, Scope, Update, Valid, Value};
 pub use layers::ConfigSource;
 pub use listeners::{AdvertisedListener, ListenAddress, Listener, SecurityProtocol};
