@@ -18,8 +18,10 @@
 //! | `records` | what stands in the log |
 //! | `partition` | what a shard is loaded from |
 
+mod admin;
 mod exchange;
 mod group;
+mod membership;
 mod offsets;
 mod partition;
 mod records;
@@ -30,7 +32,7 @@ mod timers;
 
 pub use exchange::{Answer, Asked, Client, Effects, Refusal, Request, Token};
 pub use group::{
-    ClassicGroup, ClassicMember, ClassicProtocol, ClassicState, ConsumerGroup, Group, GroupType,
+    ClassicGroup, ClassicMember, ClassicProtocol, ClassicState, ConsumerGroup, Group, GroupType, InitialDelay,
 };
 pub use offsets::Committed;
 pub use partition::{group_partition, is_group_id};

@@ -1,14 +1,17 @@
 //! One partition of `__consumer_offsets`, coordinated: requests, time and the cluster's changes in, records and
 //! answers out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::metadata::{Image, Topic};
+use crate::protocol::Str;
 use crate::protocol::messages::consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
-use crate::protocol::{ErrorCode, Str};
+use crate::types::{Offset, ProducerId};
 
 use super::exchange::{Answer, Asked, Effects, Refusal, Request};
 use super::group::Group;
+use super::offsets::Committed;
 use super::records::GroupRecord;
 use super::state::State;
 use super::step::{Step, Surroundings};
@@ -28,14 +31,33 @@ impl Shard {
         Self::default()
     }
 
-    /// Makes a record of the log hold.
-    pub fn replay(&mut self, record: &GroupRecord) {
-        self.state.apply(record);
+    /// Makes a record of the log hold that stands at `offset` there. `producer_id` is that of the transaction that
+    /// it is part of: it counts from [`Shard::end_transaction`] on.
+    pub fn replay(&mut self, offset: Offset, record: &GroupRecord, producer_id: Option<ProducerId>) {
+        match (record, producer_id) {
+            (GroupRecord::OffsetCommit(key, Some(value)), Some(producer_id)) => {
+                self.state.simple_group(&key.group);
+                self.state.offsets.apply_pending(producer_id.0, key, value, offset.0);
+            }
+            _ => self.state.apply(record, offset.0),
+        }
+    }
+
+    /// The marker of a transaction.
+    pub fn end_transaction(&mut self, producer_id: ProducerId, commits: bool) {
+        self.state.offsets.end_transaction(producer_id.0, commits);
     }
 
     /// Everything has been replayed: members are given their time from now on.
     pub fn loaded(&mut self, around: Surroundings<'_>) -> Effects {
-        self.step(around, |state, step| state.consumer_groups_loaded(step))
+        self.step(around, |state, step| {
+            for group in state.groups.values_mut() {
+                if let Group::Classic(group) = group {
+                    group.loaded(step);
+                }
+            }
+            state.consumer_groups_loaded(step);
+        })
     }
 
     /// Answers a request, now or in the effects of a later call.
@@ -52,23 +74,57 @@ impl Shard {
     /// Does the first thing that is due; `None` where nothing is. Each call's effects are one batch.
     pub fn tick(&mut self, around: Surroundings<'_>) -> Option<Effects> {
         let due = self.timers.pop_due(around.now.timer_ms)?;
-        Some(self.step(around, |state, step| match state.groups.get(&due.group_id) {
+        Some(self.step(around, |state, step| match state.groups.get_mut(&due.group_id) {
+            Some(Group::Classic(group)) => group.timer(step, &due.timer),
             Some(Group::Consumer(_)) => state.consumer_group_timer(step, &due),
-            Some(Group::Classic(_) | Group::Foreign(_)) | None => {}
+            Some(Group::Foreign(_)) | None => {}
         }))
+    }
+
+    /// Removes offsets whose time is over, and groups that nothing is left of.
+    pub fn expire(&mut self, around: Surroundings<'_>) -> Effects {
+        self.step(around, State::expire_offsets)
     }
 
     /// The cluster has changed since `before`.
     pub fn follow(&mut self, around: Surroundings<'_>, before: &Image) -> Effects {
-        let topics = changed_topics(before, around.image);
-        self.step(around, |state, step| state.consumer_groups_follow(step, &topics))
+        let (topics, gone) = changed_topics(before, around.image);
+        self.step(around, |state, step| {
+            state.forget_topics(step, &gone);
+            state.consumer_groups_follow(step, &topics);
+        })
+    }
+
+    /// How many groups there are.
+    #[must_use]
+    pub fn group_count(&self) -> usize {
+        self.state.groups.len()
+    }
+
+    /// A group: for tests and for what is shown of a shard.
+    #[must_use]
+    pub fn group(&self, group_id: &str) -> Option<&Group> {
+        self.state.groups.get(group_id)
+    }
+
+    /// A committed offset.
+    #[must_use]
+    pub fn committed(&self, group_id: &str, topic: &str, partition: i32) -> Option<&Committed> {
+        self.state.offsets.get(group_id, topic, partition)
     }
 
     fn step(&mut self, around: Surroundings<'_>, act: impl FnOnce(&mut State, &mut Step<'_>)) -> Effects {
         let mut effects = Effects::default();
-        let Surroundings { now, image, settings, draw_id } = around;
-        let mut step =
-            Step { now, image, settings, draw_id, timers: &mut self.timers, effects: &mut effects };
+        let Surroundings { now, image, settings, record_bytes_max, draw_id } = around;
+        let mut step = Step {
+            now,
+            image,
+            settings,
+            record_bytes_max,
+            draw_id,
+            timers: &mut self.timers,
+            effects: &mut effects,
+        };
         act(&mut self.state, &mut step);
         effects
     }
@@ -76,8 +132,26 @@ impl Shard {
 
 impl State {
     fn handle(&mut self, step: &mut Step<'_>, asked: Asked) {
-        let Asked { token, client, request, .. } = asked;
+        let Asked { token, client, version, request } = asked;
         let answer = match request {
+            Request::JoinGroup(request) => return self.join_group(step, token, &client, version, &request),
+            Request::SyncGroup(request) => return self.sync_group(step, token, &request),
+            Request::Heartbeat(request) => Answer::Heartbeat(self.heartbeat(step, &request)),
+            Request::LeaveGroup(request) => Answer::LeaveGroup(self.leave_group(step, &request)),
+            Request::OffsetCommit(request) => {
+                Answer::OffsetCommit(self.commit_offsets(step, version, &request))
+            }
+            Request::OffsetFetch { group, require_stable } => {
+                Answer::OffsetFetch(self.fetch_offsets(&group, require_stable))
+            }
+            Request::OffsetDelete(request) => Answer::OffsetDelete(self.delete_offsets(step, &request)),
+            Request::DescribeGroups(groups) => Answer::DescribeGroups(
+                groups.iter().map(|group_id| self.describe_group(version, group_id)).collect(),
+            ),
+            Request::ListGroups { states, types } => Answer::ListGroups(self.list_groups(&states, &types)),
+            Request::DeleteGroups(groups) => Answer::DeleteGroups(
+                groups.iter().map(|group_id| self.delete_group(step, group_id)).collect(),
+            ),
             Request::ConsumerGroupHeartbeat(request) => {
                 let answered = self.consumer_group_heartbeat(step, &client, &request);
                 Answer::ConsumerGroupHeartbeat(answered.unwrap_or_else(refused_heartbeat))
@@ -85,7 +159,6 @@ impl State {
             Request::ConsumerGroupDescribe(groups) => Answer::ConsumerGroupDescribe(
                 groups.iter().map(|group_id| self.describe_consumer_group(step, group_id)).collect(),
             ),
-            _ => Answer::ConsumerGroupHeartbeat(refused_heartbeat(ErrorCode::UnsupportedVersion.into())),
         };
         step.effects.answer(token, answer);
     }
@@ -99,15 +172,18 @@ fn refused_heartbeat(refusal: Refusal) -> ConsumerGroupHeartbeatResponse {
     }
 }
 
-/// The names of topics that were made, deleted, made anew or given partitions.
-fn changed_topics(before: &Image, after: &Image) -> Vec<Str> {
+/// The names of topics that were made, deleted, made anew or given partitions; and of those that are gone, be it
+/// to make room for another of the same name.
+fn changed_topics(before: &Image, after: &Image) -> (Vec<Str>, BTreeSet<Str>) {
     let differs = |topic: &Arc<Topic>, other: &Image| {
         other.topic(topic.name.as_str()).is_none_or(|twin| {
             !Arc::ptr_eq(twin, topic)
                 && (twin.id != topic.id || twin.partitions.len() != topic.partitions.len())
         })
     };
-    let changed = after.topics().iter().filter(|topic| differs(topic, before));
-    let gone = before.topics().iter().filter(|topic| after.topic(topic.name.as_str()).is_none());
-    changed.chain(gone).map(|topic| Str::from(topic.name.as_str())).collect()
+    let name = |topic: &Arc<Topic>| Str::from(topic.name.as_str());
+    let gone: BTreeSet<Str> =
+        before.topics().iter().filter(|topic| after.topic_by_id(topic.id).is_none()).map(name).collect();
+    let changed = after.topics().iter().filter(|topic| differs(topic, before)).map(name);
+    (changed.chain(gone.iter().cloned()).collect::<BTreeSet<Str>>().into_iter().collect(), gone)
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::protocol::Str;
 
 use super::group::{ClassicGroup, ConsumerGroup, Group};
-use super::offsets::Offsets;
+use super::offsets::{NEWEST, Offsets};
 use super::records::GroupRecord;
 use super::step::Step;
 
@@ -21,19 +21,19 @@ pub(super) struct State {
 impl State {
     /// Decides on a record: it holds from now on, and is on its way to the log.
     pub(super) fn write(&mut self, step: &mut Step<'_>, record: GroupRecord) {
-        self.apply(&record);
+        self.apply(&record, NEWEST);
         step.effects.records.push(record);
     }
 
-    /// Makes one record hold. Never fails: what does not fit (a member of no group, say) is passed over, as a
+    /// Makes one record hold, `record_offset` being its place in the log. Never fails: what does not fit (a member of no group, say) is passed over, as a
     /// compacted log may have lost what stood before it.
-    pub(super) fn apply(&mut self, record: &GroupRecord) {
+    pub(super) fn apply(&mut self, record: &GroupRecord, record_offset: i64) {
         match record {
             GroupRecord::OffsetCommit(key, value) => {
                 if value.is_some() {
                     self.simple_group(&key.group);
                 }
-                self.offsets.apply(key, value.as_ref());
+                self.offsets.apply(key, value.as_ref(), record_offset);
             }
             GroupRecord::GroupMetadata(key, None) => {
                 if matches!(self.groups.get(&key.group), Some(Group::Classic(_))) {

@@ -26,6 +26,8 @@ pub struct Surroundings<'a> {
     pub image: &'a Arc<Image>,
     /// The broker's settings for groups.
     pub settings: &'a GroupSettings,
+    /// The largest batch that the log takes.
+    pub record_bytes_max: usize,
     /// Draws an id that nobody has had.
     pub draw_id: &'a mut dyn FnMut() -> Uuid,
 }
@@ -38,6 +40,8 @@ pub struct Step<'a> {
     pub image: &'a Arc<Image>,
     /// The broker's settings for groups.
     pub settings: &'a GroupSettings,
+    /// The largest batch that the log takes.
+    pub record_bytes_max: usize,
     /// Draws an id that nobody has had.
     pub draw_id: &'a mut dyn FnMut() -> Uuid,
     /// The shard's timers.

@@ -11,9 +11,7 @@ pub enum Timer {
     Join,
     /// A classic group: whoever has not synced by now is out.
     Sync,
-    /// A classic member that was given an id has not joined with it.
-    Pending(Str),
-    /// A member has not been heard of.
+    /// A member has not been heard of, or has not joined with the id that it was given.
     Session(Str),
     /// A consumer group's member has not given its partitions back, or a classic member of one has not joined
     /// or synced.

@@ -7,7 +7,8 @@ use crate::protocol::Str;
 
 use super::records::ForeignKind;
 
-pub use classic::{ClassicGroup, ClassicMember, ClassicProtocol, ClassicState};
+pub use classic::{ClassicGroup, ClassicMember, ClassicProtocol, ClassicState, InitialDelay};
+pub(super) use classic::{Join, refused_join, refused_sync};
 pub use consumer::ConsumerGroup;
 
 /// A group. Boxed: one that merely commits should stay small.

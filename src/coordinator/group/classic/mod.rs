@@ -8,6 +8,11 @@
 //!                      +-------------------------------------+------------------------+
 //! ```
 
+mod join;
+mod members;
+mod rebalance;
+mod requests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
@@ -15,6 +20,10 @@ use bytes::Bytes;
 use crate::coordinator::exchange::Token;
 use crate::protocol::Str;
 use crate::protocol::messages::group_metadata_value::{GroupMetadataValue, MemberMetadata};
+
+pub(in crate::coordinator) use join::Join;
+pub(in crate::coordinator) use members::{refused_join, refused_sync};
+pub use rebalance::InitialDelay;
 
 /// Where a classic group stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +97,6 @@ pub struct ClassicGroup {
     pub id: Str,
     /// Where it stands.
     pub state: ClassicState,
-    /// Where it stood before.
-    pub previous_state: ClassicState,
     /// When it came to its state.
     pub state_timestamp_ms: Option<i64>,
     /// `consumer`, `connect`.
@@ -110,8 +117,8 @@ pub struct ClassicGroup {
     pub pending_sync: BTreeSet<Str>,
     /// Somebody came while the first rebalance was waiting for company.
     pub new_member_added: bool,
-    /// How much longer the first rebalance may wait.
-    pub initial_delay_left_ms: Option<i64>,
+    /// The first rebalance is waiting for company.
+    pub initial_delay: Option<InitialDelay>,
     /// What the members read, where their subscriptions say it.
     pub subscribed_topics: Option<HashSet<Str>>,
 }
@@ -123,7 +130,6 @@ impl ClassicGroup {
         Self {
             id,
             state: ClassicState::Empty,
-            previous_state: ClassicState::Dead,
             state_timestamp_ms: None,
             protocol_type: None,
             protocol_name: None,
@@ -134,7 +140,7 @@ impl ClassicGroup {
             pending_members: BTreeSet::new(),
             pending_sync: BTreeSet::new(),
             new_member_added: false,
-            initial_delay_left_ms: None,
+            initial_delay: None,
             subscribed_topics: None,
         }
     }
@@ -161,14 +167,15 @@ impl ClassicGroup {
             }
             self.members.insert(member.id.clone(), member);
         }
-        let state = if self.members.is_empty() { ClassicState::Empty } else { ClassicState::Stable };
-        (self.previous_state, self.state) = (self.state, state);
+        self.state = if self.members.is_empty() { ClassicState::Empty } else { ClassicState::Stable };
     }
 
-    /// Whether a member reads this topic. Where the subscriptions cannot be read, nobody is said to.
+    /// Whether a member reads this topic. Where consumers' subscriptions cannot be read, it may be so.
     #[must_use]
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
-        self.subscribed_topics.as_ref().is_some_and(|topics| topics.contains(topic))
+        self.subscribed_topics
+            .as_ref()
+            .map_or_else(|| self.is_of_consumers(), |topics| topics.contains(topic))
     }
 }
 
