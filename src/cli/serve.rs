@@ -1,8 +1,8 @@
 //! `klamm serve`: one broker in the foreground.
 //!
 //! Prints one line on stdout when it accepts connections and talks on stderr. SIGTERM and SIGINT stop it in
-//! order: what was read is answered, logs are flushed, the directory is marked clean. A second signal stops
-//! it at once; the next start then recovers.
+//! order: what was read is answered, logs are flushed, the directory is marked clean. Further signals meanwhile
+//! change nothing, as in Kafka: `timeout` and impatient supervisors send more than one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -75,7 +75,7 @@ pub fn run(args: Args, output: &mut Output) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     let exit = runtime.block_on(serve(config, output));
-    // A thread that still recovers or syncs must not hold the exit up after a second signal.
+    // A thread that still recovers must not hold up an exit that a signal during the start has asked for.
     runtime.shutdown_background();
     exit
 }
@@ -97,7 +97,7 @@ async fn serve(config: BrokerConfig, output: &mut Output) -> anyhow::Result<Exit
             stopped.context("the directory could not be marked clean; the next start will recover it")?;
             Ok(exit)
         }
-        _ = signals.next() => Err(anyhow!("stopped by a second signal; the next start will recover the directory")),
+        () = signals.ignore() => Ok(exit),
     }
 }
 
@@ -117,6 +117,14 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Exit::Done,
             _ = self.interrupt.recv() => Exit::Interrupted,
+        }
+    }
+
+    /// Says of each further one that it changes nothing; never resolves.
+    async fn ignore(&mut self) {
+        loop {
+            self.next().await;
+            tracing::warn!("the broker is stopping already; only SIGKILL ends it at once, and unclean");
         }
     }
 }

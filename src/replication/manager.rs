@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::partition::{Partition, log_options};
+use super::recoveries::Recoveries;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::{ConfigResource, Image, PartitionRegistration, Topic as TopicImage};
 use crate::protocol::Str;
@@ -238,17 +239,36 @@ impl Partitions {
         threads: usize,
     ) -> BTreeMap<TopicPartition, Slot> {
         let found = Mutex::new(BTreeMap::new());
+        let recoveries = Mutex::new(Recoveries::default());
+        let begun = self.clock.elapsed();
         each(planned, threads, |planned| {
             let id = planned.partition().clone();
-            if let Some(slot) = self.open_one(image, config, planned) {
+            let unclean = Some(planned.directory()).filter(|it| it.clean_broker_epoch().is_none()).cloned();
+            let note = |recovered: &Recovered| {
+                if let Some(directory) = &unclean {
+                    recoveries.lock().note(directory.path(), recovered);
+                }
+            };
+            if let Some(slot) = self.open_one(image, config, planned, note) {
                 found.lock().insert(id, slot);
             }
         });
+        let took_ms = (self.clock.elapsed() - begun).as_millis();
+        for (directory, recovery) in recoveries.into_inner().by_directory() {
+            let directory = directory.display();
+            info!(%directory, "recovered after a stop that was not clean: {recovery} in {took_ms} ms");
+        }
         found.into_inner()
     }
 
     /// Opens a log that lies on the disk; `None` where it is nobody's.
-    fn open_one(&self, image: &Image, config: &BrokerConfig, planned: PlannedLog) -> Option<Slot> {
+    fn open_one(
+        &self,
+        image: &Image,
+        config: &BrokerConfig,
+        planned: PlannedLog,
+        note: impl FnOnce(&Recovered),
+    ) -> Option<Slot> {
         let id = planned.partition().clone();
         let owner = match planned.topic_id() {
             Ok(Some(topic_id)) => image.topic_by_id(topic_id).filter(|topic| topic.name == id.topic),
@@ -269,6 +289,7 @@ impl Partitions {
         let settings = self.settings_of(image, config, &topic.name);
         let options = log_options(&settings, config.producer_id_expiration_ms);
         let opened = planned.open(options, self.clock.now_ms()).and_then(|(mut log, recovered)| {
+            note(&recovered);
             info_recovered(&id, &recovered);
             log.assign_topic_id(topic.id)?;
             Ok(Partition::lead(id.clone(), topic.id, epoch_of(registration), Arc::new(settings), log))

@@ -7,6 +7,7 @@
 pub mod fetch_session;
 pub mod manager;
 pub mod partition;
+mod recoveries;
 pub mod waiters;
 
 pub use fetch_session::{FetchItem, Outcome, SessionCache, TopicKey};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::authorized;
 use super::call::{Call, text};
-use super::metadata::{is_alive, offline};
 use super::node::Node;
+use super::standing::{Standing, Standings};
 use crate::metadata::{Image, PartitionRegistration, Topic};
 use crate::net::Reply;
 use crate::protocol::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
@@ -34,11 +34,12 @@ pub fn handle(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
     let most = node.config().max_request_partition_size_limit;
     let limit =
         usize::try_from(request.response_partition_limit).map_or(most, |limit| limit.min(most)).max(1);
-    Ok(call.reply(&page(&image, &names, cursor, limit)))
+    Ok(call.reply(&page(node, &image, &names, cursor, limit)))
 }
 
 /// One page of at most `limit` partitions.
 fn page(
+    node: &Node,
     image: &Image,
     names: &BTreeSet<&str>,
     cursor: Option<(&str, i32)>,
@@ -57,8 +58,12 @@ fn page(
             Some(topic) => {
                 let mut partitions = topic.partitions.range(first..);
                 let taken = partitions.by_ref().take(left);
-                let described: Vec<_> =
-                    taken.map(|(&index, partition)| describe(image, index, partition)).collect();
+                let standings = Standings::of(node, image, topic);
+                let described: Vec<_> = taken
+                    .map(|(&index, partition)| {
+                        describe(standings.partition(index, partition), index, partition)
+                    })
+                    .collect();
                 left -= described.len();
                 response.topics.push(topic_of(topic, described));
                 partitions.next().map(|(&index, _)| index)
@@ -100,21 +105,20 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
 }
 
 fn describe(
-    image: &Image,
+    standing: Standing,
     partition_index: i32,
     partition: &PartitionRegistration,
 ) -> DescribeTopicPartitionsResponsePartition {
-    let has_leader = is_alive(image, partition.leader);
     DescribeTopicPartitionsResponsePartition {
-        error_code: if has_leader { ErrorCode::None } else { ErrorCode::LeaderNotAvailable }.code(),
+        error_code: standing.error.code(),
         partition_index,
-        leader_id: if has_leader { partition.leader } else { -1 },
+        leader_id: standing.leader,
         leader_epoch: partition.leader_epoch,
         replica_nodes: partition.replicas.clone(),
         isr_nodes: partition.isr.clone(),
         eligible_leader_replicas: Some(partition.eligible_leader_replicas.clone()),
         last_known_elr: Some(partition.last_known_elr.clone()),
-        offline_replicas: offline(image, partition),
+        offline_replicas: standing.offline_replicas,
         ..DescribeTopicPartitionsResponsePartition::default()
     }
 }

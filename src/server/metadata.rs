@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::authorized;
 use super::call::{Call, text};
 use super::node::Node;
+use super::standing::Standings;
 use super::topics;
-use crate::metadata::{Image, PartitionRegistration, Topic};
+use crate::metadata::{Image, Topic};
 use crate::net::Reply;
 use crate::protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use crate::protocol::messages::metadata_response::{
@@ -86,9 +87,9 @@ fn respond(node: &Node, call: &Call, request: &MetadataRequest) -> MetadataRespo
     let operations = request.include_topic_authorized_operations;
     let mut topics = match &request.topics {
         Some(asked) if !(asked.is_empty() && call.version == 0) => {
-            asked.iter().map(|topic| describe_asked(&image, topic)).collect()
+            asked.iter().map(|topic| describe_asked(node, &image, topic)).collect()
         }
-        _ => image.topics().iter().map(|topic| describe(&image, topic)).collect::<Vec<_>>(),
+        _ => image.topics().iter().map(|topic| describe(node, &image, topic)).collect::<Vec<_>>(),
     };
     if operations {
         for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
@@ -125,13 +126,13 @@ fn brokers(image: &Image, call: &Call) -> Vec<MetadataResponseBroker> {
         .collect()
 }
 
-fn describe_asked(image: &Image, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
+fn describe_asked(node: &Node, image: &Image, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
     let found = match &asked.name {
         Some(name) if asked.topic_id.is_zero() => image.topic(name),
         _ => image.topic_by_id(asked.topic_id),
     };
     if let Some(topic) = found {
-        return describe(image, topic);
+        return describe(node, image, topic);
     }
     let error = match &asked.name {
         _ if !asked.topic_id.is_zero() => ErrorCode::UnknownTopicId,
@@ -146,9 +147,21 @@ fn describe_asked(image: &Image, asked: &MetadataRequestTopic) -> MetadataRespon
     }
 }
 
-fn describe(image: &Image, topic: &Topic) -> MetadataResponseTopic {
-    let partitions =
-        topic.partitions.iter().map(|(&index, partition)| describe_partition(image, index, partition));
+fn describe(node: &Node, image: &Image, topic: &Topic) -> MetadataResponseTopic {
+    let standings = Standings::of(node, image, topic);
+    let partitions = topic.partitions.iter().map(|(&index, partition)| {
+        let standing = standings.partition(index, partition);
+        MetadataResponsePartition {
+            error_code: standing.error.code(),
+            partition_index: index,
+            leader_id: standing.leader,
+            leader_epoch: partition.leader_epoch,
+            replica_nodes: partition.replicas.clone(),
+            isr_nodes: partition.isr.clone(),
+            offline_replicas: standing.offline_replicas,
+            ..MetadataResponsePartition::default()
+        }
+    });
     MetadataResponseTopic {
         name: text(topic.name.as_str()),
         topic_id: topic.id,
@@ -156,37 +169,4 @@ fn describe(image: &Image, topic: &Topic) -> MetadataResponseTopic {
         partitions: partitions.collect(),
         ..MetadataResponseTopic::default()
     }
-}
-
-fn describe_partition(
-    image: &Image,
-    index: i32,
-    partition: &PartitionRegistration,
-) -> MetadataResponsePartition {
-    let has_leader = is_alive(image, partition.leader);
-    MetadataResponsePartition {
-        error_code: if has_leader { ErrorCode::None } else { ErrorCode::LeaderNotAvailable }.code(),
-        partition_index: index,
-        leader_id: if has_leader { partition.leader } else { -1 },
-        leader_epoch: partition.leader_epoch,
-        replica_nodes: partition.replicas.clone(),
-        isr_nodes: partition.isr.clone(),
-        offline_replicas: offline(image, partition),
-        ..MetadataResponsePartition::default()
-    }
-}
-
-/// Whether a broker is registered and serves.
-pub(super) fn is_alive(image: &Image, broker: i32) -> bool {
-    image.broker(broker).is_some_and(|broker| !broker.fenced)
-}
-
-/// The replicas whose broker, or whose directory on it, is not there.
-pub(super) fn offline(image: &Image, partition: &PartitionRegistration) -> Vec<i32> {
-    let is_offline = |replica: &&i32| {
-        let Some(broker) = image.broker(**replica).filter(|broker| !broker.fenced) else { return true };
-        let directory = partition.directory_of(**replica);
-        !directory.is_reserved() && !broker.log_dirs.is_empty() && !broker.log_dirs.contains(&directory)
-    };
-    partition.replicas.iter().filter(is_offline).copied().collect()
 }

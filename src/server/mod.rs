@@ -27,6 +27,7 @@ mod node;
 mod produce;
 mod producers;
 mod session;
+mod standing;
 mod start;
 mod topics;
 

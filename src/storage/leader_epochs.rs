@@ -104,11 +104,13 @@ impl LeaderEpochs {
         if self.entries.last().is_some_and(|last| last.0 == epoch && last.1 <= start) {
             return false;
         }
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.0 < epoch && entry.1 < start);
-        if self.entries.len() < before {
-            tracing::warn!(%epoch, %start, dropped = before - self.entries.len(), "conflicting leader epochs");
+        // An epoch that wrote nothing gives way to the next one at the same offset: nothing contradicts that.
+        let contradicts = |entry: &&(LeaderEpoch, Offset)| entry.0 >= epoch || entry.1 > start;
+        let dropped = self.entries.iter().filter(contradicts).count();
+        if dropped > 0 {
+            tracing::warn!(%epoch, %start, dropped, "conflicting leader epochs");
         }
+        self.entries.retain(|entry| entry.0 < epoch && entry.1 < start);
         self.entries.push((epoch, start));
         true
     }

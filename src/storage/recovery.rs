@@ -43,6 +43,8 @@ pub struct OpenHints {
 pub struct Recovered {
     /// Segments whose batches were checked one by one.
     pub segments_checked: usize,
+    /// Bytes of those segments.
+    pub bytes_checked: u64,
     /// Bytes cut off behind the last whole batch.
     pub bytes_cut: u64,
     /// Segments thrown away because they came after the cut.
@@ -195,6 +197,7 @@ impl Opening<'_> {
     fn check_segment(&self, loaded: &mut Loaded, slot: usize) -> Result<Option<String>, StorageError> {
         let Loaded { segments, producers, epochs, unsynced_snapshots, recovered, .. } = loaded;
         let segment = &mut segments[slot];
+        recovered.bytes_checked += segment.size;
         producers.set_end_offset(segment.base.max(producers.end_offset()));
         unsynced_snapshots.extend(producers.take_snapshot(self.place)?);
         let found = segment.recover(self.place, |batch| {

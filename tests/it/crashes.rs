@@ -192,6 +192,43 @@ fn sigterm_leaves_a_clean_directory_and_exit_0() {
     assert!(dir.join(".kafka_cleanshutdown").exists());
 }
 
+#[tokio::test]
+async fn signals_repeated_while_it_stops_change_nothing_and_a_kill_is_recovered_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("data");
+    let mut server = Server::start(&dir);
+    let mut client = server.connect().await;
+    client.create_topic("t", 2, &[]).await;
+    for value in [&b"one"[..], b"two"] {
+        client.produce("t", 0, batch([value])).await;
+    }
+    drop(client);
+    for signal in [Signal::SIGTERM, Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM, Signal::SIGINT] {
+        server.signal(signal);
+    }
+    assert_eq!(server.wait(), Some(0), "the first one decides");
+    assert!(dir.join(".kafka_cleanshutdown").exists());
+
+    let recovered = |said: &str| said.lines().filter(|line| line.contains("recovered after")).count();
+    let serve = |end: Signal| {
+        let listen = format!("unix:{}", dir.with_extension("socket").display());
+        let mut command = Server::command(&dir, &["--listen", &listen]);
+        let mut child = command.env("KLAMM_LOG", "info").spawn().unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        kill(Pid::from_raw(child.id() as i32), end).unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        child.wait().unwrap();
+        said
+    };
+    let said = serve(Signal::SIGKILL);
+    assert_eq!(recovered(&said), 0, "{said}");
+    let said = serve(Signal::SIGTERM);
+    assert_eq!(recovered(&said), 1, "{said}");
+    assert!(said.contains("142B in 2 segments of 2 logs checked, nothing cut off in "), "{said}");
+    assert!(!said.contains("conflicting leader epochs"), "{said}");
+}
+
 fn run(command: &mut Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())

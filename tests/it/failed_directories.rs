@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use klamm::protocol::Str;
 use klamm::protocol::messages::describe_log_dirs_request::DescribeLogDirsRequest;
+use klamm::protocol::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
 use klamm::protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use klamm::protocol::messages::metadata_request::MetadataRequest;
 use klamm::protocol::messages::produce_request::ProduceRequest;
 use klamm::storage::Disk;
 
@@ -52,6 +54,19 @@ async fn kafka_10778_a_failed_write_takes_the_directory_offline_and_the_other_se
     assert_eq!(fetch_code(&mut client, sick).await, "KAFKA_STORAGE_ERROR");
     assert_eq!(client.produce("t", well, batch([&b"y"[..]])).await.base_offset, 1);
     assert_eq!(fetch_code(&mut client, well).await, "NONE");
+
+    let metadata = client.ask_latest(&MetadataRequest { topics: None, ..MetadataRequest::default() }).await;
+    let asked = DescribeTopicPartitionsRequest {
+        response_partition_limit: 10,
+        ..DescribeTopicPartitionsRequest::default()
+    };
+    let described = client.ask_latest(&asked).await;
+    for (partition, told) in [(sick, ("LEADER_NOT_AVAILABLE", -1, vec![1])), (well, ("NONE", 1, vec![]))] {
+        let it = metadata.topics[0].partitions.iter().find(|it| it.partition_index == partition).unwrap();
+        assert_eq!((name_of(it.error_code), it.leader_id, it.offline_replicas.clone()), told);
+        let it = described.topics[0].partitions.iter().find(|it| it.partition_index == partition).unwrap();
+        assert_eq!((name_of(it.error_code), it.leader_id, it.offline_replicas.clone()), told);
+    }
 
     let asked = DescribeLogDirsRequest { topics: None, ..DescribeLogDirsRequest::default() };
     let codes: Vec<&str> =
