@@ -117,7 +117,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__bench__subcmd__consume)
-            opts="-c -t -b -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --timeout --repeat --max-bytes --min-bytes --max-wait --verify --help"
+            opts="-c -t -b -d -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --dir --timeout --repeat --max-bytes --min-bytes --max-wait --verify --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -156,6 +156,14 @@ _klamm() {
                     return 0
                     ;;
                 -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -183,7 +191,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__bench__subcmd__latency)
-            opts="-c -t -b -s -a -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --timeout --rate --end-to-end --batch --record-size --acks --idempotent --help"
+            opts="-c -t -b -d -s -a -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --dir --timeout --rate --end-to-end --batch --record-size --acks --idempotent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -222,6 +230,14 @@ _klamm() {
                     return 0
                     ;;
                 -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -261,7 +277,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__bench__subcmd__produce)
-            opts="-c -t -b -n -s -z -a -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --timeout --records --batch --record-size --key-size --depth --compression --acks --idempotent --help"
+            opts="-c -t -b -d -n -s -z -a -h --connections --duration --warm-up --warm-memory --pid --json --bootstrap --dir --timeout --records --batch --record-size --key-size --depth --compression --acks --idempotent --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -300,6 +316,14 @@ _klamm() {
                     return 0
                     ;;
                 -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -411,7 +435,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__configs__subcmd__set)
-            opts="-b -d -X -h --validate-only --bootstrap --dir --timeout --help"
+            opts="-b -d -X -h --validate-only --json --bootstrap --dir --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -449,7 +473,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__configs__subcmd__unset)
-            opts="-b -d -X -h --validate-only --bootstrap --dir --timeout --help"
+            opts="-b -d -X -h --validate-only --json --bootstrap --dir --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

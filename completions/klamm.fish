@@ -182,12 +182,14 @@ complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_sub
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -l timeout -d 'Give up when no broker answers for this long' -r
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -l validate-only -d 'Only ask the cluster whether it would'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -l json -d 'One JSON object for each change: entity, key, operation, value, applied'
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -l timeout -d 'Give up when no broker answers for this long' -r
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -l validate-only -d 'Only ask the cluster whether it would'
+complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -l json -d 'One JSON object for each change: entity, key, operation, value, applied'
 complete -c klamm -n "__fish_klamm_using_subcommand configs; and __fish_seen_subcommand_from unset" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand offsets; and not __fish_seen_subcommand_from get trim" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand offsets; and not __fish_seen_subcommand_from get trim" -f -a "get" -d 'Look up the offset at a point of partitions'
@@ -224,6 +226,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subco
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s d -l dir -d 'Measure a broker in this process on a log directory [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l timeout -d 'Give up when no broker answers for this long' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -s n -l records -d 'End after so many records over all connections, rounded up to whole batches' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from produce" -l batch -d 'Records in a batch; a request holds one batch' -r
@@ -241,6 +244,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subco
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -s d -l dir -d 'Measure a broker in this process on a log directory [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l timeout -d 'Give up when no broker answers for this long' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l max-bytes -d 'Ask for so many bytes of a partition at once' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from consume" -l min-bytes -d 'Let the broker wait until it has so many bytes' -r
@@ -255,6 +259,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subco
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l warm-memory -d 'Touch so much memory first and give it back: on virtual machines fresh memory costs more than a broker' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l pid -d 'Report the processor time and memory of this process, the broker; may be repeated' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -s d -l dir -d 'Measure a broker in this process on a log directory [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l timeout -d 'Give up when no broker answers for this long' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l rate -d 'Requests a second over all connections, sent when they are due; without it, one after the other' -r
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and __fish_seen_subcommand_from latency" -l batch -d 'Records in a batch; a request holds one batch' -r

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::cli::configs::{ConfigView, Entity, Home, SynonymView};
+use crate::cli::partitions::no_such_topic;
 use crate::cli::queries::{EARLIEST, FoundOffset, LATEST, LogDir, MAX_TIMESTAMP, ReplicaSize};
 use crate::cli::topics::{PartitionView, TopicView};
 use crate::config::{BrokerConfig, DescribedConfig, Layers, TopicConfig};
@@ -299,7 +300,7 @@ impl Directory {
         let own = kind.map(|kind| image.configs(&ConfigResource::new(kind, name))).unwrap_or_default();
         let described = match kind {
             Some(ConfigResourceType::Topic) => {
-                anyhow::ensure!(image.topic(name).is_some(), "topic {name} does not exist");
+                anyhow::ensure!(image.topic(name).is_some(), no_such_topic(name));
                 self.broker_config(image, None)?.describe_topic(&own)
             }
             Some(ConfigResourceType::Broker) if name.is_empty() => {

@@ -24,10 +24,21 @@ pub struct Embedded {
 /// Why the broker did not start, and what to do where another one runs.
 fn refused(dir: &Path, error: StartError) -> anyhow::Error {
     match error {
-        // It names the directory itself.
-        StartError::Directory(DirectoryError::Lock(held @ LockError::Held { .. })) => held.into(),
+        StartError::Directory(DirectoryError::Lock(held @ LockError::Held { .. })) => {
+            anyhow::anyhow!("{held}: use -b HOST:PORT")
+        }
+        // They name the directory themselves.
+        StartError::Directory(error) => error.into(),
         error => anyhow::Error::from(error).context(dir.display().to_string()),
     }
+}
+
+async fn start(dir: &Path, layers: Layers, listens: bool) -> anyhow::Result<Broker> {
+    observe::log_to_stderr("warn");
+    let layers = Layers { dirs: vec![dir.to_owned()], ..layers };
+    let (config, _) = BrokerConfig::load(layers).map_err(|error| usage(error.to_string()))?;
+    let options = BrokerOptions { listens, ..BrokerOptions::new(config) };
+    Broker::start(options).await.map_err(|error| refused(dir, error))
 }
 
 /// The broker while it runs.
@@ -41,12 +52,19 @@ impl Embedded {
     /// # Errors
     /// Where the directory cannot be used: another broker has it, its disk fails, it is of a newer format.
     pub async fn start(dir: &Path) -> anyhow::Result<Self> {
-        observe::log_to_stderr("warn");
-        let layers = Layers { dirs: vec![dir.to_owned()], ..Layers::default() };
-        let (config, _) = BrokerConfig::load(layers).map_err(|error| usage(error.to_string()))?;
-        let options = BrokerOptions { listens: false, ..BrokerOptions::new(config) };
-        let broker = Broker::start(options).await.map_err(|error| refused(dir, error))?;
+        let broker = start(dir, Layers::default(), false).await?;
         Ok(Self { door: Arc::new(Door { broker: Mutex::new(Some(broker)) }) })
+    }
+
+    /// As [`Embedded::start`], with a port that the system chooses; returns where it listens besides.
+    ///
+    /// # Errors
+    /// As [`Embedded::start`].
+    pub async fn listening(dir: &Path) -> anyhow::Result<(Self, String)> {
+        let layers = Layers { listen: vec!["127.0.0.1:0".to_owned()], ..Layers::default() };
+        let broker = start(dir, layers, true).await?;
+        let address = broker.ready().listeners.first().map(ToString::to_string).unwrap_or_default();
+        Ok((Self { door: Arc::new(Door { broker: Mutex::new(Some(broker)) }) }, address))
     }
 
     /// How clients in this process reach it.

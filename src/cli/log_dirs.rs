@@ -8,6 +8,7 @@ use crate::cli::args::{Connection, Target};
 use crate::cli::directory::Directory;
 use crate::cli::exit::{Exit, block_on};
 use crate::cli::output::{Output, Table};
+use crate::cli::partitions::no_such_topic;
 use crate::cli::queries::{self, LogDir};
 use crate::client::Topics;
 use crate::types::{BrokerId, ByteSize};
@@ -57,8 +58,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
             }
             let exit = print(args, &[dir], output)?;
             let missing = args.topics.iter().filter(|topic| directory.partitions_of(topic).is_none());
-            let missing =
-                missing.map(|topic| output.error(format_args!("topic {topic} does not exist"))).count();
+            let missing = missing.map(|topic| output.error(no_such_topic(topic))).count();
             Ok(if missing > 0 { Exit::Failed } else { exit })
         }
         Target::Cluster(_) => block_on(0, ask(args, output)),
@@ -83,7 +83,7 @@ async fn ask(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
                     }
                     None => {
                         failed = true;
-                        output.error(format_args!("topic {name} does not exist"));
+                        output.error(no_such_topic(name));
                     }
                 }
             }

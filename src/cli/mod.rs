@@ -86,7 +86,7 @@ impl Command {
             Self::Configs(args) => configs::run(args, output),
             Self::Offsets(args) => offsets::run(args, output),
             Self::LogDirs(args) => log_dirs::run(&args, output),
-            Self::Bench(args) => bench::run(&args, output),
+            Self::Bench(args) => bench::run(args, output),
         }
     }
 }

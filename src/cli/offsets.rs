@@ -13,6 +13,7 @@ use crate::cli::output::{Output, Table};
 use crate::cli::partitions::{Partitions, expand};
 use crate::cli::queries::{self, EARLIEST, FoundOffset, LATEST, MAX_TIMESTAMP};
 use crate::client::{BrokerError, Cluster, Topics};
+use crate::protocol::ErrorCode;
 use crate::protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
@@ -368,7 +369,11 @@ async fn execute_cuts(
         let answer = cluster.send(leader, &delete_records_request(&cuts)).await?;
         for topic in &answer.topics {
             for partition in &topic.partitions {
-                failed |= !report_cut(args, &topic.name, partition, output)?;
+                let asked = cuts.iter().find(|cut| {
+                    cut.partition.topic.as_str() == topic.name
+                        && cut.partition.partition == partition.partition_index
+                });
+                failed |= !report_cut(args, asked.copied(), &topic.name, partition, output)?;
             }
         }
     }
@@ -378,13 +383,21 @@ async fn execute_cuts(
 /// Says what became of one partition; whether it is well.
 fn report_cut(
     args: &TrimArgs,
+    asked: Option<&PlannedCut>,
     topic: &str,
     partition: &DeleteRecordsPartitionResult,
     output: &mut Output,
 ) -> anyhow::Result<bool> {
     let about = format!("{topic}-{}", partition.partition_index);
     if let Err(error) = BrokerError::check(partition.error_code, || about.clone(), None) {
-        output.error(error);
+        match asked.filter(|_| error.code == ErrorCode::OffsetOutOfRange) {
+            Some(PlannedCut { before, start, end, .. }) => output.error(format_args!(
+                "{about}: {before} is outside of {start} to {end} ({}); '{topic}:{}=end' cuts everything",
+                error.code.name(),
+                partition.partition_index
+            )),
+            None => output.error(error),
+        }
         return Ok(false);
     }
     if args.json {

@@ -31,6 +31,12 @@ impl FromStr for Partitions {
     }
 }
 
+/// What is said of a topic that is not there, and where to look for the others.
+#[must_use]
+pub fn no_such_topic(name: &str) -> String {
+    format!("topic {name} does not exist; 'klamm topics list' shows those that do")
+}
+
 /// Reads `0,2-4`.
 ///
 /// # Errors
@@ -56,7 +62,7 @@ pub fn expand<'a>(
     let mut complete = true;
     for wanted in wanted {
         let Some(existing) = of_topic(wanted.topic.as_str()) else {
-            output.error(format_args!("topic {} does not exist", wanted.topic));
+            output.error(no_such_topic(wanted.topic.as_str()));
             complete = false;
             continue;
         };

@@ -17,7 +17,9 @@ use crate::cli::exit::{Exit, usage};
 use crate::cli::output::Output;
 use crate::config::{BrokerConfig, Layers, properties};
 use crate::observe;
-use crate::server::{Broker, BrokerOptions};
+use crate::server::{Broker, BrokerOptions, StartError};
+use crate::storage::DirectoryError;
+use crate::storage::disk::LockError;
 
 /// Run a broker until it is told to stop
 ///
@@ -83,7 +85,7 @@ pub fn run(args: Args, output: &mut Output) -> anyhow::Result<Exit> {
 async fn serve(config: BrokerConfig, output: &mut Output) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     let broker = tokio::select! {
-        started = Broker::start(BrokerOptions::new(config)) => started?,
+        started = Broker::start(BrokerOptions::new(config)) => started.map_err(refused)?,
         exit = signals.next() => return Ok(exit),
     };
     output.line(broker.ready())?;
@@ -98,6 +100,16 @@ async fn serve(config: BrokerConfig, output: &mut Output) -> anyhow::Result<Exit
             Ok(exit)
         }
         () = signals.ignore() => Ok(exit),
+    }
+}
+
+/// Why the broker did not start, and what to do where another one runs.
+fn refused(error: StartError) -> anyhow::Error {
+    match error {
+        StartError::Directory(DirectoryError::Lock(held @ LockError::Held { .. })) => {
+            anyhow!("{held}: stop that one first, or serve another directory")
+        }
+        error => error.into(),
     }
 }
 

@@ -20,6 +20,9 @@ use super::metadata::{ClusterMetadata, TopicMetadata, Topics};
 use super::options::ClientOptions;
 use super::stream;
 
+/// How long the last attempt at a first broker may take beyond the time that was given.
+const LAST_ATTEMPT: Duration = Duration::from_millis(250);
+
 /// Traffic that must not wait behind other traffic gets a connection of its own: answers come in order, and
 /// a long poll would hold everything behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -279,20 +282,23 @@ impl Cluster {
         let mut failures = 0;
         loop {
             let mut why = "there is no address to try".to_owned();
+            // The last attempt begins when the time is up: a broker that came meanwhile is still met.
+            let until = deadline.max(self.clock().elapsed() + LAST_ATTEMPT);
             for address in self.candidates() {
-                match self.open_until(&address, deadline).await {
+                match self.open_until(&address, until).await {
                     Ok(connection) => return Ok(home.insert(connection).clone()),
                     Err(error) => why = error.to_string(),
                 }
             }
             failures += 1;
+            let now = self.clock().elapsed();
             let pause = self.inner.options.backoff.after(failures);
-            if self.clock().elapsed() + pause >= deadline {
+            if now >= deadline {
                 let bootstrap = self.inner.bootstrap.to_string();
-                let after = self.clock().elapsed().saturating_sub(start);
+                let after = now.saturating_sub(start);
                 return Err(ClientError::NoBroker { bootstrap, why, after });
             }
-            self.clock().wait(pause).await;
+            self.clock().wait(pause.min(deadline.saturating_sub(now))).await;
         }
     }
 

@@ -116,7 +116,7 @@ pub struct ConsumerOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// No client knows the name.
-    #[error("no client property is called {name:?}{}", .nearest.map_or(String::new(), |n| format!("; the nearest is {n:?}")))]
+    #[error("no client property is called {name:?}{}", .nearest.map_or_else(|| "; the names are those of Kafka's Java clients and of librdkafka".to_owned(), |n| format!("; the nearest is {n:?}")))]
     Unknown {
         /// As it was given.
         name: String,

@@ -126,10 +126,13 @@ pub struct BrokerError {
 
 impl fmt::Display for BrokerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.message.as_deref().filter(|words| !words.is_empty());
+        if words.is_none() && self.code == ErrorCode::UnknownTopicOrPartition && !self.about.is_empty() {
+            return write!(f, "{} does not exist ({})", self.about, self.code.name());
+        }
         if !self.about.is_empty() {
             write!(f, "{}: ", self.about)?;
         }
-        let words = self.message.as_deref().filter(|words| !words.is_empty());
         write!(f, "{} ({})", words.unwrap_or(self.code.message()), self.code.name())
     }
 }

@@ -144,6 +144,8 @@ impl BrokerConfig {
             fixed.remove("broker.id");
         }
         fixed.extend(from_flags(&layers.listen, &layers.advertise, &fixed)?);
+        // Empty, it only takes the place of what a file advertises.
+        fixed.retain(|name, value| name != "advertised.listeners" || !value.is_empty());
         if !unknown.is_empty() {
             warnings.push(Warning::UnknownKeys(unknown));
         }
@@ -415,7 +417,18 @@ fn log_dirs(layers: &BrokerLayers) -> Result<Vec<PathBuf>, ConfigError> {
 
 fn node_id(layers: &BrokerLayers) -> Result<Option<i32>, ConfigError> {
     let set = |name: &str| -> Result<Option<i32>, ConfigError> {
-        let number = layers.optional_integer(name)?.filter(|number| *number >= 0);
+        let number = match layers.optional_integer(name)? {
+            // Kafka's default of `broker.id`: not set.
+            Some(-1) => None,
+            Some(number @ ..0) => {
+                return Err(ConfigError::InvalidValue {
+                    name: name.to_owned(),
+                    value: number.to_string(),
+                    why: "a node's id is 0 or more".to_owned(),
+                });
+            }
+            number => number,
+        };
         Ok(number.and_then(|number| i32::try_from(number).ok()))
     };
     match (set("node.id")?, set("broker.id")?) {
@@ -605,6 +618,7 @@ log.retention.check.interval.ms=300000
             &[("log.dirs", "/a,/a")],
             &[("max.connections.per.ip.overrides", "host")],
             &[("num.partitions", "0")],
+            &[("broker.id", "-5")],
         ] {
             assert!(file(settings).is_err(), "{settings:?}");
         }

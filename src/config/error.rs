@@ -47,7 +47,10 @@ pub enum ConfigError {
 }
 
 fn suggestion(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
+    match nearest {
+        Some(name) => format!("; did you mean {name:?}?"),
+        None => "; the names are those of Apache Kafka 4.3".to_owned(),
+    }
 }
 
 /// What is said once at the start, and does not stop it.

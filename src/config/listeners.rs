@@ -372,7 +372,9 @@ pub(super) fn from_flags(
         }
         own.append(&mut endpoints);
         endpoints = own;
-        settings.push(("listener.security.protocol.map".to_owned(), map));
+        if map != current("listener.security.protocol.map") {
+            settings.push(("listener.security.protocol.map".to_owned(), map));
+        }
         settings.push(("listeners".to_owned(), print_endpoints(&endpoints)));
         settings.push(("advertised.listeners".to_owned(), String::new()));
     }

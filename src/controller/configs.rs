@@ -3,19 +3,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{ConfigKey, Kind, Scope, TopicConfig, Update, Value, suggest, table};
+use crate::config::{BrokerConfig, ConfigKey, Kind, Scope, TopicConfig, Update, Value, suggest, table};
 use crate::metadata::{ConfigResource, ConfigResourceType, MetadataRecord};
-use crate::protocol::messages::alter_configs_request::AlterConfigsRequest;
+use crate::protocol::messages::alter_configs_request::{self, AlterConfigsRequest};
 use crate::protocol::messages::alter_configs_response::{self, AlterConfigsResponse};
 use crate::protocol::messages::clear_elr_record::ClearElrRecord;
 use crate::protocol::messages::config_record::ConfigRecord;
-use crate::protocol::messages::incremental_alter_configs_request::IncrementalAlterConfigsRequest;
+use crate::protocol::messages::incremental_alter_configs_request::{self, IncrementalAlterConfigsRequest};
 use crate::protocol::messages::incremental_alter_configs_response::{self, IncrementalAlterConfigsResponse};
 use crate::protocol::{ErrorCode, Str};
 
 use super::decision::{Answer, Context, Decision, Refusal, SETTINGS_BYTES_MAX, check_text};
 
 const MIN_ISR: &str = "min.insync.replicas";
+/// The sizes of Kafka's pools that may change while it runs.
+const THREAD_POOLS: &[&str] = &[
+    "background.threads",
+    "log.cleaner.threads",
+    "num.io.threads",
+    "num.network.threads",
+    "num.recovery.threads.per.data.dir",
+    "num.replica.fetchers",
+];
 const ELR_FEATURE: &str = "eligible.leader.replicas.version";
 
 /// What becomes of one key.
@@ -40,82 +49,118 @@ fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::new(ErrorCode::InvalidRequest, message)
 }
 
+/// One resource of either request.
+trait Asked {
+    fn resource(&self) -> ConfigResource;
+    fn values(&self) -> impl Iterator<Item = Option<&Str>>;
+    /// What is asked of it, `current` being its settings so far.
+    fn changes<'a>(&'a self, current: &'a Settings) -> Result<Vec<Change<'a>>, Refusal>;
+}
+
+impl Asked for incremental_alter_configs_request::AlterConfigsResource {
+    fn resource(&self) -> ConfigResource {
+        resource(self.resource_type, &self.resource_name)
+    }
+
+    fn values(&self) -> impl Iterator<Item = Option<&Str>> {
+        self.configs.iter().map(|config| config.value.as_ref())
+    }
+
+    fn changes<'a>(&'a self, _current: &'a Settings) -> Result<Vec<Change<'a>>, Refusal> {
+        let change = |config: &'a incremental_alter_configs_request::AlterableConfig| {
+            let operation = operation(config.config_operation)?;
+            Ok(Change { name: &config.name, operation, value: config.value.as_deref() })
+        };
+        self.configs.iter().map(change).collect()
+    }
+}
+
+impl Asked for alter_configs_request::AlterConfigsResource {
+    fn resource(&self) -> ConfigResource {
+        resource(self.resource_type, &self.resource_name)
+    }
+
+    fn values(&self) -> impl Iterator<Item = Option<&Str>> {
+        self.configs.iter().map(|config| config.value.as_ref())
+    }
+
+    /// What it does not name is removed.
+    fn changes<'a>(&'a self, current: &'a Settings) -> Result<Vec<Change<'a>>, Refusal> {
+        let named: BTreeSet<&str> = self.configs.iter().map(|config| config.name.as_str()).collect();
+        let removed = current.keys().filter(|name| !named.contains(name.as_str()));
+        let set = self.configs.iter().map(|config| Change {
+            name: &config.name,
+            operation: Operation::Set,
+            value: config.value.as_deref(),
+        });
+        Ok(set
+            .chain(removed.map(|name| Change { name, operation: Operation::Delete, value: None }))
+            .collect())
+    }
+}
+
+/// Decides on each resource of a request: the records, and error code and message of each.
+fn alter_each<A: Asked>(
+    context: &mut Context<'_>,
+    asked: &[A],
+    validate_only: bool,
+) -> (Vec<MetadataRecord>, Vec<(i16, Option<Str>)>) {
+    let mut records = Vec::new();
+    let mut seen = BTreeSet::new();
+    let too_large = check_size(asked.iter().flat_map(Asked::values)).err();
+    let outcomes = asked.iter().map(|asked| {
+        let resource = asked.resource();
+        let current = context.image().configs(&resource);
+        let outcome = once(&mut seen, &resource)
+            .and_then(|()| too_large.clone().map_or(Ok(()), Err))
+            .and_then(|()| asked.changes(&current))
+            .and_then(|changes| change(context, &resource, &changes, validate_only));
+        take(outcome, &mut records)
+    });
+    let outcomes = outcomes.collect();
+    (records, outcomes)
+}
+
 /// Decides on a whole IncrementalAlterConfigs request.
 pub(super) fn alter_incrementally(
     context: &mut Context<'_>,
     request: &IncrementalAlterConfigsRequest,
 ) -> Decision<IncrementalAlterConfigsResponse> {
-    let mut records = Vec::new();
-    let mut responses = Vec::with_capacity(request.resources.len());
-    let mut seen = BTreeSet::new();
-    let values =
-        request.resources.iter().flat_map(|asked| &asked.configs).map(|config| config.value.as_ref());
-    let too_large = check_size(values).err();
-    for asked in &request.resources {
-        let resource = resource(asked.resource_type, &asked.resource_name);
-        let changes = asked.configs.iter().map(|config| {
-            Ok(Change {
-                name: &config.name,
-                operation: operation(config.config_operation)?,
-                value: config.value.as_deref(),
-            })
-        });
-        let outcome = once(&mut seen, &resource).and_then(|()| {
-            too_large.clone().map_or(Ok(()), Err)?;
-            let changes = changes.collect::<Result<Vec<_>, Refusal>>()?;
-            change(context, &resource, &changes, request.validate_only)
-        });
-        let (error_code, error_message) = take(outcome, &mut records);
-        responses.push(incremental_alter_configs_response::AlterConfigsResourceResponse {
+    let (records, outcomes) = alter_each(context, &request.resources, request.validate_only);
+    let response = |(asked, (error_code, error_message)): (
+        &incremental_alter_configs_request::AlterConfigsResource,
+        _,
+    )| {
+        incremental_alter_configs_response::AlterConfigsResourceResponse {
             error_code,
             error_message,
             resource_type: asked.resource_type,
             resource_name: asked.resource_name.clone(),
             ..Default::default()
-        });
-    }
+        }
+    };
+    let responses = request.resources.iter().zip(outcomes).map(response).collect();
     let answer = IncrementalAlterConfigsResponse { responses, ..IncrementalAlterConfigsResponse::default() };
     Decision { records, answer }
 }
 
-/// Decides on a whole AlterConfigs request: what it does not name is removed.
+/// Decides on a whole AlterConfigs request.
 pub(super) fn alter(
     context: &mut Context<'_>,
     request: &AlterConfigsRequest,
 ) -> Decision<AlterConfigsResponse> {
-    let mut records = Vec::new();
-    let mut responses = Vec::with_capacity(request.resources.len());
-    let mut seen = BTreeSet::new();
-    let values =
-        request.resources.iter().flat_map(|asked| &asked.configs).map(|config| config.value.as_ref());
-    let too_large = check_size(values).err();
-    for asked in &request.resources {
-        let resource = resource(asked.resource_type, &asked.resource_name);
-        let current = context.image().configs(&resource);
-        let named: BTreeSet<&str> = asked.configs.iter().map(|config| config.name.as_str()).collect();
-        let removed = current.keys().filter(|name| !named.contains(name.as_str()));
-        let changes: Vec<Change<'_>> = asked
-            .configs
-            .iter()
-            .map(|config| Change {
-                name: &config.name,
-                operation: Operation::Set,
-                value: config.value.as_deref(),
-            })
-            .chain(removed.map(|name| Change { name, operation: Operation::Delete, value: None }))
-            .collect();
-        let outcome = once(&mut seen, &resource)
-            .and_then(|()| too_large.clone().map_or(Ok(()), Err))
-            .and_then(|()| change(context, &resource, &changes, request.validate_only));
-        let (error_code, error_message) = take(outcome, &mut records);
-        responses.push(alter_configs_response::AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: asked.resource_type,
-            resource_name: asked.resource_name.clone(),
-            ..Default::default()
-        });
-    }
+    let (records, outcomes) = alter_each(context, &request.resources, request.validate_only);
+    let response =
+        |(asked, (error_code, error_message)): (&alter_configs_request::AlterConfigsResource, _)| {
+            alter_configs_response::AlterConfigsResourceResponse {
+                error_code,
+                error_message,
+                resource_type: asked.resource_type,
+                resource_name: asked.resource_name.clone(),
+                ..Default::default()
+            }
+        };
+    let responses = request.resources.iter().zip(outcomes).map(response).collect();
     Decision { records, answer: AlterConfigsResponse { responses, ..AlterConfigsResponse::default() } }
 }
 
@@ -356,7 +401,27 @@ fn check_broker_settings(
         (other(ConfigResource::cluster_default()), after.clone())
     };
     let whole = context.static_config.with_dynamic(&cluster, &broker);
-    whole.map(|_| ()).map_err(|error| invalid(error.to_string()))
+    let whole = whole.map_err(|error| invalid(error.to_string()))?;
+    named.iter().try_for_each(|name| check_thread_count(name, context.config, &whole))
+}
+
+/// Kafka's pools of threads grow to double and shrink to half at most, at a time.
+fn check_thread_count(name: &str, before: &BrokerConfig, after: &BrokerConfig) -> Result<(), Refusal> {
+    if !THREAD_POOLS.contains(&name) {
+        return Ok(());
+    }
+    let number = |config: &BrokerConfig| config.text(name).and_then(|text| text.parse::<i64>().ok());
+    let (Some(current), Some(wanted)) = (number(before), number(after)) else { return Ok(()) };
+    let refuse = |rule: &str| {
+        Err(invalid(format!("{name}={wanted} is refused: it should be {rule} the current value {current}")))
+    };
+    if wanted < current / 2 {
+        return refuse("at least half");
+    }
+    if wanted > current * 2 {
+        return refuse("no more than double");
+    }
+    Ok(())
 }
 
 /// With eligible leader replicas the least in-sync replicas are one number for the whole cluster.

@@ -87,6 +87,9 @@ pub struct Partitions {
     flushes_by_time: AtomicBool,
 }
 
+/// The settings in force of each topic, resolved once for all of its partitions.
+type Settings = HashMap<Uuid, Arc<TopicConfig>>;
+
 /// What was applied last.
 struct Applied {
     image: Arc<Image>,
@@ -123,9 +126,14 @@ impl Partitions {
             last: Mutex::new(None),
             flushes_by_time: AtomicBool::new(false),
         };
-        let found = partitions.open_all(&image, &config, planned, threads);
+        let settings: Settings = image
+            .topics()
+            .iter()
+            .map(|topic| (topic.id, Arc::new(partitions.settings_of(&image, &config, &topic.name))))
+            .collect();
+        let found = partitions.open_all(&image, &config, &settings, planned, threads);
         for topic in image.topics().iter() {
-            partitions.put(partitions.first_look(&image, &config, topic, &found));
+            partitions.put(partitions.first_look(&config, &settings, topic, &found));
         }
         partitions.finish(image, config);
         Ok(partitions)
@@ -235,6 +243,7 @@ impl Partitions {
         &self,
         image: &Image,
         config: &BrokerConfig,
+        settings: &Settings,
         planned: Vec<PlannedLog>,
         threads: usize,
     ) -> BTreeMap<TopicPartition, Slot> {
@@ -249,7 +258,7 @@ impl Partitions {
                     recoveries.lock().note(directory.path(), recovered);
                 }
             };
-            if let Some(slot) = self.open_one(image, config, planned, note) {
+            if let Some(slot) = self.open_one(image, config, settings, planned, note) {
                 found.lock().insert(id, slot);
             }
         });
@@ -266,6 +275,7 @@ impl Partitions {
         &self,
         image: &Image,
         config: &BrokerConfig,
+        settings: &Settings,
         planned: PlannedLog,
         note: impl FnOnce(&Recovered),
     ) -> Option<Slot> {
@@ -286,13 +296,13 @@ impl Partitions {
             }
             return None;
         };
-        let settings = self.settings_of(image, config, &topic.name);
+        let settings = settings.get(&topic.id).cloned().unwrap_or_default();
         let options = log_options(&settings, config.producer_id_expiration_ms);
         let opened = planned.open(options, self.clock.now_ms()).and_then(|(mut log, recovered)| {
             note(&recovered);
             info_recovered(&id, &recovered);
             log.assign_topic_id(topic.id)?;
-            Ok(Partition::lead(id.clone(), topic.id, epoch_of(registration), Arc::new(settings), log))
+            Ok(Partition::lead(id.clone(), topic.id, epoch_of(registration), settings, log))
         });
         Some(match opened {
             Ok(partition) => Slot::Here(Arc::new(partition)),
@@ -306,12 +316,12 @@ impl Partitions {
     /// A topic at the start: opened logs, and new ones where none can be lost by making them.
     fn first_look(
         &self,
-        image: &Image,
         config: &BrokerConfig,
+        settings: &Settings,
         topic: &TopicImage,
         found: &BTreeMap<TopicPartition, Slot>,
     ) -> Topic {
-        let settings = Arc::new(self.settings_of(image, config, &topic.name));
+        let settings = settings.get(&topic.id).cloned().unwrap_or_default();
         self.build(topic, |index, registration| {
             let id = TopicPartition::new(topic.name.clone(), index);
             match found.get(&id) {
@@ -405,10 +415,13 @@ impl Partitions {
     /// A topic's settings in force. What a later version wrote and this one cannot read is passed over.
     fn settings_of(&self, image: &Image, config: &BrokerConfig, name: &TopicName) -> TopicConfig {
         let overrides = image.configs(&ConfigResource::topic(name.as_str()));
-        let settings = TopicConfig::resolve(config, &overrides).unwrap_or_else(|error| {
-            warn!(topic = %name, "its settings are passed over: {error}");
-            config.topic_defaults.clone()
-        });
+        let settings = match overrides.is_empty() {
+            true => config.topic_defaults.clone(),
+            false => TopicConfig::resolve(config, &overrides).unwrap_or_else(|error| {
+                warn!(topic = %name, "its settings are passed over: {error}");
+                config.topic_defaults.clone()
+            }),
+        };
         if settings.flush_ms < i64::MAX {
             self.flushes_by_time.store(true, Ordering::Relaxed);
         }

@@ -10,8 +10,8 @@ use crate::types::ByteSize;
 /// The sums of one log directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Recovery {
-    logs: usize,
-    segments: usize,
+    logs: u64,
+    segments: u64,
     bytes_checked: u64,
     bytes_cut: u64,
 }
@@ -34,8 +34,8 @@ impl fmt::Display for Recovery {
 }
 
 /// `1 log`, `2 logs`.
-fn of<N: fmt::Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
-    if count == N::from(1) { format!("{count} {noun}") } else { format!("{count} {noun}s") }
+fn of(count: u64, noun: &str) -> String {
+    if count == 1 { format!("{count} {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// The sums of all of them.
@@ -47,7 +47,7 @@ impl Recoveries {
     pub(super) fn note(&mut self, directory: &Path, recovered: &Recovered) {
         let sum = self.0.entry(directory.to_owned()).or_default();
         sum.logs += 1;
-        sum.segments += recovered.segments_checked;
+        sum.segments += recovered.segments_checked as u64;
         sum.bytes_checked += recovered.bytes_checked;
         sum.bytes_cut += recovered.bytes_cut;
     }

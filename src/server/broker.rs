@@ -35,7 +35,12 @@ impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ready node={} listener=", self.node)?;
         for (index, listener) in self.listeners.iter().enumerate() {
-            write!(f, "{}{listener}", if index > 0 { "," } else { "" })?;
+            f.write_str(if index > 0 { "," } else { "" })?;
+            match listener {
+                // Without a host it is every address of this machine: one that can be connected to stands for it.
+                ListenAddress::Tcp { host, port } if host.is_empty() => write!(f, "0.0.0.0:{port}")?,
+                other => other.fmt(f)?,
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -150,10 +151,16 @@ impl LogDirectory {
     /// # Errors
     /// [`DirectoryError`].
     pub fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Arc<Self>, DirectoryError> {
+        // Nothing of it is known yet that could fail: a name that is no directory is a mistake, not a broken disk.
+        disk.create_folder(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                StorageError::Refused(format!("{} is not a directory", path.display()))
+            }
+            _ => StorageError::io("create", path)(error),
+        })?;
         let guarded = GuardedDisk::new(Arc::clone(disk), path);
         let health = Arc::clone(guarded.health());
         let disk: Arc<dyn Disk> = guarded;
-        disk.create_folder(path).map_err(StorageError::io("create", path))?;
         let lock = disk.lock(&path.join(LOCK_FILE))?;
         let meta = read_meta(&*disk, path)?;
         let mark = path.join(CLEAN_SHUTDOWN_FILE);

@@ -71,7 +71,7 @@ pub struct DiskSpace {
 pub enum LockError {
     /// Somebody else holds it.
     #[error(
-        "{} is in use by another broker{}: use -b HOST:PORT",
+        "{} is in use by another broker{}",
         path.parent().unwrap_or(path).display(),
         holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]

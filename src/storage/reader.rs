@@ -91,7 +91,12 @@ impl DirectoryReader {
     /// # Errors
     /// Where there is no such directory.
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, StorageError> {
-        disk.list(path).map_err(StorageError::io("read", path))?;
+        disk.list(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => {
+                StorageError::Refused(format!("{} is not a directory", path.display()))
+            }
+            _ => StorageError::io("read", path)(error),
+        })?;
         Ok(Self { disk, path: path.to_owned() })
     }
 

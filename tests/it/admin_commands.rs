@@ -78,7 +78,20 @@ fn configs_say_where_they_come_from() {
         broker.ask(&["configs", "set", "topic:t", "retention.mss=1"]).failed(1).contains("INVALID_CONFIG")
     );
     assert!(broker.ask(&["configs", "set", "topic:no", "retention.ms=1"]).failed(1).contains("topic:no"));
-    assert!(broker.ask(&["configs", "get", "topic:no"]).failed(1).contains("topic:no"));
+    assert!(broker.ask(&["configs", "get", "topic:no"]).failed(1).contains("topic no does not exist"));
+
+    let changed = broker.ask(&["configs", "set", "topic:t", "retention.ms=5", "--json"]).json();
+    let told = serde_json::json!({
+        "entity": "topic:t", "key": "retention.ms", "operation": "set", "value": "5", "applied": true
+    });
+    assert_eq!(changed, [told]);
+    let changed = broker.ask(&["configs", "unset", "topic:t", "retention.ms", "--validate-only", "--json"]);
+    assert_eq!(changed.json()[0]["applied"], false);
+    assert!(broker.ask(&["configs", "set", "broker:1", "num.io.threads=999"]).failed(1).contains("double"));
+    assert!(broker.ask(&["configs", "set", "broker", "num.io.threads=3"]).failed(1).contains("half"));
+    broker.ask(&["configs", "set", "broker:1", "num.io.threads=16"]).well();
+    let listed = broker.ask(&["configs", "get", "broker:1"]).well();
+    assert!(!listed.contains("advertised.listeners") && !listed.contains("protocol.map"), "{listed}");
 }
 
 #[test]
@@ -97,10 +110,21 @@ fn offsets_are_found_and_the_front_is_cut_off() {
     assert_eq!(offset("earliest"), 15);
     broker.ask(&["offsets", "trim", "t=end", "--execute"]).well();
     assert_eq!((offset("earliest"), offset("latest")), (1000.into(), 1000.into()));
-    assert!(
-        broker.ask(&["offsets", "trim", "t:0=5000", "--execute"]).failed(1).contains("OFFSET_OUT_OF_RANGE")
-    );
+    let refused = broker.ask(&["offsets", "trim", "t:0=5000", "--execute"]).failed(1);
+    assert!(refused.contains("t-0: 5000 is outside of 1000 to 1000 (OFFSET_OUT_OF_RANGE)"), "{refused}");
     assert!(broker.ask(&["offsets", "get", "t:0,7"]).failed(1).contains("no partition 7"));
+}
+
+#[test]
+fn a_broker_in_this_process_is_measured_on_a_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let on_dir = |arguments: &[&str]| run(klamm().args(arguments).arg("-d").arg(folder.path()));
+    assert!(on_dir(&["bench", "produce", "t", "-n", "100"]).failed(1).contains("topic t does not exist"));
+    on_dir(&["topics", "create", "t"]).well();
+    let report = on_dir(&["bench", "produce", "t", "-n", "1000", "--batch", "10", "--json"]).json();
+    assert_eq!(report[0]["records"], 1000);
+    let found = on_dir(&["offsets", "get", "t", "--json"]).json();
+    assert_eq!(found[0]["offset"], 1000);
 }
 
 #[test]

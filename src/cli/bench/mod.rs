@@ -15,14 +15,18 @@ mod setup;
 mod template;
 mod wire;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
 
-use crate::cli::args::{Connection, WHERE_TO};
+use crate::cli::args::{Connection, Target, WHERE_TO};
+use crate::cli::embedded::Embedded;
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::types::{ByteSize, parse_duration};
+
+use report::Report;
 
 /// How long a run takes that nothing else ends.
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
@@ -32,6 +36,7 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Examples:
   klamm bench produce events --batch 128 --record-size 100 --depth 8 --pid \"$(pgrep -n klamm)\"
+  klamm bench produce events -d /tmp/events --duration 5s
   klamm bench consume events --repeat --duration 10s --json
   klamm bench latency events --rate 1000 --end-to-end")]
 pub struct Args {
@@ -78,8 +83,12 @@ struct Shared {
     json: bool,
 
     /// Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]
-    #[arg(short, long, value_name = "HOST:PORT[,…]", help_heading = WHERE_TO)]
+    #[arg(short, long, value_name = "HOST:PORT[,…]", conflicts_with = "dir", help_heading = WHERE_TO)]
     bootstrap: Option<String>,
+
+    /// Measure a broker in this process on a log directory [env: KLAMM_DIR]
+    #[arg(short, long, value_name = "DIR", help_heading = WHERE_TO)]
+    dir: Option<PathBuf>,
 
     /// Give up when no broker answers for this long
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration,
@@ -88,9 +97,13 @@ struct Shared {
 }
 
 impl Shared {
-    /// Where the broker is. A directory has none to measure.
     fn connection(&self) -> Connection {
-        Connection { bootstrap: self.bootstrap.clone(), dir: None, timeout: self.timeout, x: Vec::new() }
+        Connection {
+            bootstrap: self.bootstrap.clone(),
+            dir: self.dir.clone(),
+            timeout: self.timeout,
+            x: Vec::new(),
+        }
     }
 }
 
@@ -98,19 +111,40 @@ impl Shared {
 ///
 /// # Errors
 /// Where the broker cannot be reached, refuses, or breaks off.
-pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
-    let report = match &args.bench {
-        Bench::Produce(args) => produce::run(args, output)?,
-        Bench::Consume(args) => consume::run(args, output)?,
-        Bench::Latency(args) => latency::run(args, output)?,
+pub fn run(mut args: Args, output: &mut Output) -> anyhow::Result<Exit> {
+    let shared = args.bench.shared();
+    let json = shared.json;
+    let report = match shared.connection().target()? {
+        Target::Cluster(_) => args.bench.run(output)?,
+        Target::Dir(dir) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let (embedded, address) = runtime.block_on(Embedded::listening(&dir))?;
+            (shared.bootstrap, shared.dir) = (Some(address), None);
+            let report = args.bench.run(output);
+            runtime.block_on(embedded.stop())?;
+            report?
+        }
     };
-    let shared = match &args.bench {
-        Bench::Produce(args) => &args.shared,
-        Bench::Consume(args) => &args.shared,
-        Bench::Latency(args) => &args.shared,
-    };
-    report.print(shared.json, output)?;
+    report.print(json, output)?;
     Ok(Exit::Done)
+}
+
+impl Bench {
+    fn shared(&mut self) -> &mut Shared {
+        match self {
+            Self::Produce(args) => &mut args.shared,
+            Self::Consume(args) => &mut args.shared,
+            Self::Latency(args) => &mut args.shared,
+        }
+    }
+
+    fn run(&self, output: &mut Output) -> anyhow::Result<Report> {
+        match self {
+            Self::Produce(args) => produce::run(args, output),
+            Self::Consume(args) => consume::run(args, output),
+            Self::Latency(args) => latency::run(args, output),
+        }
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

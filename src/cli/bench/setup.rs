@@ -44,9 +44,7 @@ pub fn places(connection: &Connection, topics: &[String]) -> anyhow::Result<Vec<
     let bootstrap = match connection.target()? {
         Target::Cluster(bootstrap) => bootstrap,
         Target::Dir(_) => {
-            return Err(usage(
-                "KLAMM_DIR is set, but bench measures a server: say which with '-b HOST:PORT'",
-            ));
+            return Err(usage("a socket to measure is needed: say which with '-b HOST:PORT'"));
         }
     };
     let Bootstrap::Addresses(addresses) = Bootstrap::parse(&bootstrap).map_err(|e| usage(e.to_string()))?

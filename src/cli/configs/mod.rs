@@ -15,10 +15,12 @@ use crate::cli::args::{Connection, Target};
 use crate::cli::directory::Directory;
 use crate::cli::exit::{Exit, block_on, usage};
 use crate::cli::output::{Output, Table};
+use crate::cli::partitions::no_such_topic;
 use crate::cli::queries;
 use crate::client::{BrokerError, Cluster};
 use crate::config::suggest;
 use crate::config::table::KEYS;
+use crate::protocol::ErrorCode;
 use crate::protocol::messages::describe_configs_request::DescribeConfigsResource;
 use crate::protocol::messages::describe_configs_response::DescribeConfigsResult;
 use crate::protocol::messages::incremental_alter_configs_request::{
@@ -94,9 +96,20 @@ struct SetArgs {
     #[arg(required = true, value_name = "KEY=VALUE")]
     changes: Vec<Change>,
 
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a change is made and told.
+#[derive(Debug, clap::Args)]
+struct How {
     /// Only ask the cluster whether it would
     #[arg(long)]
     validate_only: bool,
+
+    /// One JSON object for each change: entity, key, operation, value, applied
+    #[arg(long)]
+    json: bool,
 
     #[command(flatten)]
     connection: Connection,
@@ -118,12 +131,8 @@ struct UnsetArgs {
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
 
-    /// Only ask the cluster whether it would
-    #[arg(long)]
-    validate_only: bool,
-
     #[command(flatten)]
-    connection: Connection,
+    how: How,
 }
 
 /// What to do with one key.
@@ -141,6 +150,17 @@ enum Operation {
     Delete = 1,
     Append = 2,
     Subtract = 3,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Delete => "unset",
+            Self::Append => "append",
+            Self::Subtract => "subtract",
+        }
+    }
 }
 
 impl std::str::FromStr for Change {
@@ -201,13 +221,11 @@ pub struct SynonymView {
 pub fn run(args: Args, output: &mut Output) -> anyhow::Result<Exit> {
     match args.action {
         Action::Get(args) => get(&args, output),
-        Action::Set(SetArgs { entity, changes, validate_only, connection }) => {
-            change(&entity, &changes, validate_only, &connection, output)
-        }
-        Action::Unset(UnsetArgs { entity, keys, validate_only, connection }) => {
+        Action::Set(SetArgs { entity, changes, how }) => change(&entity, &changes, &how, output),
+        Action::Unset(UnsetArgs { entity, keys, how }) => {
             let removals =
                 keys.into_iter().map(|key| Change { key, operation: Operation::Delete, value: None });
-            change(&entity, &removals.collect::<Vec<_>>(), validate_only, &connection, output)
+            change(&entity, &removals.collect::<Vec<_>>(), &how, output)
         }
     }
 }
@@ -242,6 +260,9 @@ async fn ask(cluster: &Cluster, args: &GetArgs) -> anyhow::Result<Vec<ConfigView
     let mut views = Vec::new();
     for result in &results {
         let about = || args.entity.to_string();
+        if ErrorCode::from_wire(result.error_code) == ErrorCode::UnknownTopicOrPartition {
+            anyhow::bail!(no_such_topic(&result.resource_name));
+        }
         BrokerError::check(result.error_code, about, result.error_message.as_deref())?;
         views.extend(views_of(result));
     }
@@ -343,24 +364,31 @@ fn print(args: &GetArgs, mut configs: Vec<ConfigView>, output: &mut Output) -> a
     Ok(Exit::failed_if(failed))
 }
 
-fn change(
-    entity: &Entity,
-    changes: &[Change],
-    validate_only: bool,
-    connection: &Connection,
-    output: &mut Output,
-) -> anyhow::Result<Exit> {
+fn change(entity: &Entity, changes: &[Change], how: &How, output: &mut Output) -> anyhow::Result<Exit> {
     for (index, change) in changes.iter().enumerate() {
         if changes[..index].iter().any(|other| other.key == change.key) {
             return Err(usage(format!("{} is given twice", change.key)));
         }
     }
-    connection.for_changing(output, async |cluster, output| {
+    let validate_only = how.validate_only;
+    how.connection.for_changing(output, async |cluster, output| {
         match entity.home() {
             Home::Quotas(kind) => quotas::change(&cluster, kind, entity, changes, validate_only).await?,
             Home::Configs(resource_type) => {
                 alter(&cluster, entity, resource_type, changes, validate_only).await?;
             }
+        }
+        if how.json {
+            for change in changes {
+                output.json(&serde_json::json!({
+                    "entity": entity.to_string(),
+                    "key": change.key,
+                    "operation": change.operation.name(),
+                    "value": change.value,
+                    "applied": !validate_only,
+                }))?;
+            }
+            return Ok(Exit::Done);
         }
         let verb = if validate_only { "would take" } else { "took" };
         output.say(format_args!("{entity} {verb} {} change(s)", changes.len()));

@@ -72,7 +72,7 @@ impl Range {
                         return Err(format!("{text:?}: several -o must be s@TIME and e@TIME"));
                     }
                 }
-                Ok(range)
+                range.forward().ok_or_else(|| "e@TIME is before s@TIME".to_owned())
             }
         }
     }
@@ -92,10 +92,24 @@ impl Range {
                 return Ok(Self { start, end: None });
             }
             if let Some(end) = parse_end(end, start, now_ms) {
-                return Ok(Self { start, end: Some(end) });
+                return Self { start, end: Some(end) }.forward().ok_or_else(|| {
+                    format!("{text:?} ends before it begins: START:END is expected, END exclusive")
+                });
             }
         }
         Err(format!("{text:?}: {EXPECTED}"))
+    }
+
+    /// The range, unless it runs backwards whatever a partition holds.
+    fn forward(self) -> Option<Self> {
+        let is_backward = match (self.start, self.end) {
+            (Start::Offset(start), Some(End::Offset(end)))
+            | (Start::TimeMs(start), Some(End::TimeMs(end)))
+            | (Start::AfterBeginning(start), Some(End::Offset(end))) => end < start,
+            (Start::BeforeEnd(start), Some(End::Back(end))) => end > start,
+            _ => false,
+        };
+        (!is_backward).then_some(self)
     }
 
     /// The offsets of one partition that holds `earliest..latest`; `first_at` finds the first record at or
@@ -214,6 +228,9 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(Range::parse(text, NOW), Ok(expected), "{text}");
+        }
+        for backward in ["5:3", "@2026-01-02:@2026-01-01", "-3:end-5", "+5:3"] {
+            assert!(Range::parse(backward, NOW).unwrap_err().contains("before it begins"), "{backward}");
         }
         for bad in ["", "x", "1:x", "--1", "1-2", "@", "@soon", "@2026-01-01:soon", "1:2:3", "+-1", "stored"]
         {

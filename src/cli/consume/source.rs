@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use crate::cli::directory::Directory;
 use crate::cli::exit::usage;
+use crate::cli::partitions::no_such_topic;
 use crate::cli::queries::{EARLIEST, LATEST, offsets_at};
 use crate::client::{
     Assignment, Bootstrap, ClientConfig, Cluster, Consumer, ConsumerOptions, IsolationLevel,
 };
+use crate::protocol::ErrorCode;
 use crate::types::{Clock, TopicName, TopicPartition};
 
 use super::directory;
@@ -59,12 +61,16 @@ impl Source {
         for topic in topics {
             let existing = match self {
                 Self::Cluster { cluster, .. } => {
-                    let metadata = cluster.topic(topic.as_str(), false).await?;
+                    let metadata = cluster.topic(topic.as_str(), false).await;
+                    let metadata = metadata.map_err(|error| match error.code() {
+                        Some(ErrorCode::UnknownTopicOrPartition) => anyhow!(no_such_topic(topic.as_str())),
+                        _ => error.into(),
+                    })?;
                     metadata.partitions.iter().map(|partition| partition.partition).collect()
                 }
-                Self::Directory { directory, .. } => directory
-                    .partitions_of(topic.as_str())
-                    .with_context(|| format!("topic {topic} does not exist"))?,
+                Self::Directory { directory, .. } => {
+                    directory.partitions_of(topic.as_str()).with_context(|| no_such_topic(topic.as_str()))?
+                }
             };
             let count = existing.len();
             let beyond = existing.iter().max().map_or(0, |most| most + 1);

@@ -126,6 +126,9 @@ impl<'o> Dump<'o> {
             let mut ignored =
                 |path: &Path| output.say(format_args!("Ignoring unknown file {}", path.display()));
             match targets(&*self.disk, path, &mut ignored) {
+                Ok(targets) if targets.is_empty() && path.is_dir() => {
+                    self.failed(format_args!("{}: no file of a log directory is in it", path.display()));
+                }
                 Ok(targets) => found.extend(targets),
                 Err(error) => self.failed(format_args!("{}: {error}", path.display())),
             }

@@ -3,7 +3,9 @@
 use crate::cli::dump_segment::files::{Dump, Fault, LIMITS};
 use crate::cli::dump_segment::lines::{Field, Target};
 use crate::record::{BatchError, LegacyMessage, NO_TIMESTAMP, Scratch};
-use crate::storage::inspect::{BatchScan, OffsetIndexFile, RawBatch, ScanFault, TimeIndexFile};
+use crate::storage::inspect::{
+    BatchScan, OFFSET_ENTRY_SIZE, OffsetIndexFile, RawBatch, ScanFault, TIME_ENTRY_SIZE, TimeIndexFile,
+};
 use crate::types::Offset;
 
 const PASSED: &str = "passed sanity check";
@@ -19,7 +21,7 @@ pub(super) fn offset_index(dump: &mut Dump<'_>, target: &Target, base: Offset) -
     }
     let mut log = open_log(dump, target);
     let mut mismatches = Vec::new();
-    for entry in &index.entries {
+    for (slot, entry) in index.entries.iter().enumerate() {
         // No entry points at the beginning of its log: this one is the first zero of an index that was made and
         // not yet written to.
         let is_unwritten = entry.offset == base && entry.position == 0;
@@ -27,7 +29,11 @@ pub(super) fn offset_index(dump: &mut Dump<'_>, target: &Target, base: Offset) -
             let found = u64::try_from(entry.position).ok().and_then(|position| last_offset_at(log, position));
             if found != Some(entry.offset) {
                 let found = found.map_or_else(|| "none".to_owned(), |offset| offset.to_string());
-                mismatches.push(format!("  Index offset: {}, log offset: {found}", entry.offset));
+                let (at, position) = (slot * OFFSET_ENTRY_SIZE, entry.position);
+                mismatches.push(format!(
+                    "  Index offset: {}, log offset: {found} (byte {at} of the index, byte {position} of the log)",
+                    entry.offset
+                ));
             }
         }
         if !dump.verify_index_only {
@@ -56,7 +62,8 @@ pub(super) fn time_index(dump: &mut Dump<'_>, target: &Target, base: Offset) -> 
     let mut log = open_log(dump, target);
     let mut findings = Findings::default();
     let mut previous_ms = NO_TIMESTAMP;
-    for entry in &times.entries {
+    for (slot, entry) in times.entries.iter().enumerate() {
+        findings.at = slot * TIME_ENTRY_SIZE;
         let position = offsets.as_ref().map_or(0, |index| index.position_before(entry.offset));
         let is_unwritten = entry.offset == base && entry.timestamp_ms == 0;
         if let Some(log) = log.as_mut().filter(|_| !is_unwritten) {
@@ -152,6 +159,8 @@ fn max_timestamp(raw: &RawBatch<'_>, scratch: &mut Scratch) -> Result<i64, Batch
 /// What is wrong with a time index, in the order in which Kafka's tool says it.
 #[derive(Default)]
 struct Findings {
+    /// Where in the index the entry stands that is looked at.
+    at: usize,
     mismatches: Vec<String>,
     out_of_order: Vec<String>,
     not_found: Vec<String>,
@@ -159,20 +168,28 @@ struct Findings {
 
 impl Findings {
     fn missing(&mut self, indexed: Offset, found: Offset) {
-        self.not_found.push(format!("Indexed offset: {indexed}, found log offset: {found}"));
+        let at = self.at;
+        self.not_found
+            .push(format!("Indexed offset: {indexed}, found log offset: {found} (byte {at} of the index)"));
     }
 
     fn broken(&mut self, indexed: Offset, error: &BatchError) {
-        self.not_found.push(format!("Indexed offset: {indexed}, whose batch cannot be read: {error}"));
+        let at = self.at;
+        self.not_found.push(format!(
+            "Indexed offset: {indexed}, whose batch cannot be read: {error} (byte {at} of the index)"
+        ));
     }
 
     fn compare(&mut self, indexed_ms: i64, log_ms: i64, previous_ms: i64) {
+        let at = self.at;
         if indexed_ms != log_ms {
-            self.mismatches.push(format!("  Index timestamp: {indexed_ms}, log timestamp: {log_ms}"));
+            self.mismatches.push(format!(
+                "  Index timestamp: {indexed_ms}, log timestamp: {log_ms} (byte {at} of the index)"
+            ));
         }
         if previous_ms >= indexed_ms {
             self.out_of_order.push(format!(
-                "  Index timestamp: {indexed_ms}, Previously indexed timestamp: {previous_ms}"
+                "  Index timestamp: {indexed_ms}, Previously indexed timestamp: {previous_ms} (byte {at} of the index)"
             ));
         }
     }

@@ -39,8 +39,10 @@ impl Segment {
         self.batches += 1;
         self.bytes += raw.bytes.len() as u64;
         let seen = match raw.frame() {
-            Ok(frame) if frame.magic == MAGIC => raw.batch().and_then(|batch| self.batch(&batch)),
-            Ok(_) => LegacyMessage::first(raw.bytes).map(|message| self.legacy(&message)),
+            Ok(frame) if frame.magic == MAGIC => {
+                raw.batch().and_then(|batch| self.batch(raw.position, &batch))
+            }
+            Ok(_) => LegacyMessage::first(raw.bytes).map(|message| self.legacy(raw.position, &message)),
             Err(error) => Err(error),
         };
         if let Err(error) = seen {
@@ -48,9 +50,9 @@ impl Segment {
         }
     }
 
-    fn batch(&mut self, batch: &BatchRef<'_>) -> Result<(), BatchError> {
+    fn batch(&mut self, position: u64, batch: &BatchRef<'_>) -> Result<(), BatchError> {
         let header = &batch.header;
-        self.offsets(header.base_offset, header.last_offset());
+        self.offsets(position, header.base_offset, header.last_offset());
         self.timestamp(header.base_timestamp_ms);
         self.timestamp(header.max_timestamp_ms);
         self.records += u64::try_from(header.record_count).unwrap_or(0);
@@ -63,19 +65,19 @@ impl Segment {
         batch.check_crc()
     }
 
-    fn legacy(&mut self, message: &LegacyMessage<'_>) {
-        self.offsets(message.offset, message.offset);
+    fn legacy(&mut self, position: u64, message: &LegacyMessage<'_>) {
+        self.offsets(position, message.offset, message.offset);
         self.timestamp(message.timestamp_ms);
         self.old_messages += 1;
         self.codecs.insert(message.codec().map_or("unknown", Codec::name));
         if !message.is_valid() {
-            self.damage.push(format!("offset {}: CRC-32 mismatch", message.offset));
+            self.damage.push(format!("position {position}: offset {}: CRC-32 mismatch", message.offset));
         }
     }
 
-    fn offsets(&mut self, base: Offset, last: Offset) {
+    fn offsets(&mut self, position: u64, base: Offset, last: Offset) {
         if let Some(before) = self.last_offset.filter(|&before| base <= before) {
-            self.damage.push(format!("offset {base} follows {before}"));
+            self.damage.push(format!("position {position}: offset {base} follows {before}"));
         }
         self.first_offset.get_or_insert(base);
         self.last_offset = Some(last);

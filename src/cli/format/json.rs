@@ -110,7 +110,7 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
 /// # Errors
 /// A message that names the field.
 pub fn read(line: &[u8]) -> Result<InputRecord<'static>, String> {
-    let value: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
+    let value: Value = serde_json::from_slice(line).map_err(|error| not_json(line, &error))?;
     let Value::Object(mut object) = value else {
         return Err("a JSON object is expected".to_owned());
     };
@@ -130,6 +130,18 @@ pub fn read(line: &[u8]) -> Result<InputRecord<'static>, String> {
     match object.keys().find(|name| !IGNORED.contains(&name.as_str())) {
         Some(name) => Err(format!("{name:?} is no field of a record")),
         None => Ok(record),
+    }
+}
+
+/// kcat -J writes bytes as they are, text or not.
+fn not_json(line: &[u8], error: &serde_json::Error) -> String {
+    match std::str::from_utf8(line) {
+        Ok(_) => format!("not JSON: {error}"),
+        Err(error) => format!(
+            "not UTF-8 from byte {} on, so not JSON; bytes that are no text stand in base64, as \"value_base64\" \
+             or \"key_base64\": 'klamm consume --json' prints them so, kcat -J does not",
+            error.valid_up_to() + 1
+        ),
     }
 }
 

@@ -93,7 +93,7 @@ pub struct Args {
     acks: Option<AcksArg>,
 
     /// Where keys go: murmur2 (as Java's clients), crc32 (as librdkafka's), random, round-robin
-    #[arg(long, value_name = "NAME", value_parser = Partitioner::NAMES)]
+    #[arg(long, value_name = "NAME", value_parser = Partitioner::NAMES, conflicts_with = "partition")]
     partitioner: Option<String>,
 
     /// Print topic, partition and offset of every record that was acknowledged
@@ -194,6 +194,10 @@ fn feed(args: &Args) -> anyhow::Result<Feed> {
     let names_topics = args.json || args.format.as_ref().is_some_and(|format| format.contains("%t"));
     if topic.is_none() && !names_topics {
         return Err(usage("which topic? Name it, or let records name theirs with --json or %t in -f"));
+    }
+    let names_partitions = args.json || args.format.as_ref().is_some_and(|format| format.contains("%p"));
+    if args.keep_partition && !names_partitions {
+        return Err(usage("'--keep-partition': records name their partition only with --json, or %p in -f"));
     }
     let now_ms = SystemClock::new().now_ms();
     let timestamp_ms = match &args.timestamp {
@@ -296,6 +300,8 @@ mod tests {
             &["t", "-H", "=x"],
             &["t", "--timestamp", "soon"],
             &["t", "-p", "1", "--keep-partition"],
+            &["t", "--keep-partition"],
+            &["t", "-p", "1", "--partitioner", "random"],
         ] {
             assert!(feed_of(wrong).is_err(), "{wrong:?}");
         }

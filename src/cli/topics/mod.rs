@@ -12,6 +12,7 @@ use regex::Regex;
 
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
+use crate::cli::partitions::no_such_topic;
 
 pub use view::{PartitionView, TopicView};
 
@@ -97,7 +98,7 @@ impl Chosen {
     /// Names each topic that was asked for and is not there.
     fn complain(&self, output: &mut Output) -> Exit {
         for topic in &self.missing {
-            output.error(format_args!("topic {topic} does not exist"));
+            output.error(no_such_topic(topic));
         }
         Exit::failed_if(!self.missing.is_empty())
     }

@@ -10,8 +10,10 @@ use super::super::disk::{Access, Disk, DiskFile};
 use super::super::transaction_index::{self, AbortedTransaction};
 use crate::types::Offset;
 
-const OFFSET_ENTRY_SIZE: usize = 8;
-const TIME_ENTRY_SIZE: usize = 12;
+/// Bytes of an entry of an `.index`.
+pub const OFFSET_ENTRY_SIZE: usize = 8;
+/// Bytes of an entry of a `.timeindex`.
+pub const TIME_ENTRY_SIZE: usize = 12;
 /// A multiple of both entry sizes.
 const PIECE_SIZE: usize = 48 * 1024;
 /// More than any `.txnindex` ever was: one entry an aborted transaction.

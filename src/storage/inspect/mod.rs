@@ -9,5 +9,8 @@ mod indexes;
 mod scan;
 
 pub use content::Content;
-pub use indexes::{OffsetEntry, OffsetIndexFile, TimeEntry, TimeIndexFile, TransactionIndexFile};
+pub use indexes::{
+    OFFSET_ENTRY_SIZE, OffsetEntry, OffsetIndexFile, TIME_ENTRY_SIZE, TimeEntry, TimeIndexFile,
+    TransactionIndexFile,
+};
 pub use scan::{BatchScan, RawBatch, ScanFault};
