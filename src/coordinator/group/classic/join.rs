@@ -58,8 +58,8 @@ impl ClassicGroup {
         match self.state {
             ClassicState::Empty | ClassicState::Dead => true,
             ClassicState::PreparingRebalance => {
-                self.members.get(member_id).is_some_and(|member| member.awaiting_join.is_some())
-                    || self.awaiting_join() < max_size
+                self.members.get(member_id).is_some_and(|member| member.waiting_join.is_some())
+                    || self.waiting_join() < max_size
             }
             ClassicState::CompletingRebalance | ClassicState::Stable => {
                 self.members.contains_key(member_id) || self.members.len() < max_size
@@ -131,8 +131,8 @@ impl ClassicGroup {
             session_timeout_ms: request.session_timeout_ms,
             protocols: protocols_of(&request.protocols),
             assignment: bytes::Bytes::new(),
-            awaiting_join: Some(join.token),
-            awaiting_sync: None,
+            waiting_join: Some(join.token),
+            waiting_sync: None,
             is_new: true,
         };
         if self.state == ClassicState::PreparingRebalance && self.initial_delay.is_some() {
@@ -159,7 +159,7 @@ impl ClassicGroup {
         member.protocols = protocols_of(&join.request.protocols);
         member.rebalance_timeout_ms = rebalance_timeout_ms(join.request, join.version);
         member.session_timeout_ms = join.request.session_timeout_ms;
-        member.awaiting_join = Some(join.token);
+        member.waiting_join = Some(join.token);
     }
 
     /// A static member that was restarted takes its place again: in a stable group without a rebalance.
@@ -203,7 +203,7 @@ impl ClassicGroup {
         member_id: &Str,
     ) -> Option<JoinGroupResponse> {
         if let Some(member) = self.members.get_mut(member_id) {
-            member.awaiting_join = None;
+            member.waiting_join = None;
         }
         let value = self.to_value();
         if encoded_size(&value) > step.record_bytes_max {

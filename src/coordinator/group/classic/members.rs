@@ -45,7 +45,7 @@ impl ClassicMember {
     /// Whether it may be silent: its own request waits here. One that joins for the first time has no id yet that
     /// it could be heard by; its wait is limited.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
+        !self.is_new && (self.waiting_join.is_some() || self.waiting_sync.is_some())
     }
 
     fn supports(&self, protocol: &str) -> bool {
@@ -85,12 +85,12 @@ impl ClassicGroup {
         self.leader.as_ref().is_some_and(|leader| *leader == *member_id)
     }
 
-    pub(super) fn awaiting_join(&self) -> usize {
-        self.members.values().filter(|member| member.awaiting_join.is_some()).count()
+    pub(super) fn waiting_join(&self) -> usize {
+        self.members.values().filter(|member| member.waiting_join.is_some()).count()
     }
 
     pub(super) fn have_all_joined(&self) -> bool {
-        self.pending_members.is_empty() && self.members.values().all(|member| member.awaiting_join.is_some())
+        self.pending_members.is_empty() && self.members.values().all(|member| member.waiting_join.is_some())
     }
 
     /// The longest of the members' rebalance timeouts.
@@ -153,10 +153,10 @@ impl ClassicGroup {
     /// A leader that has not joined makes way for one that has; `false` where nobody has.
     pub(super) fn elect_joined_leader(&mut self) -> bool {
         let leader = self.leader.as_ref().and_then(|leader| self.members.get(leader));
-        if leader.is_some_and(|leader| leader.awaiting_join.is_some()) {
+        if leader.is_some_and(|leader| leader.waiting_join.is_some()) {
             return true;
         }
-        let joined = self.members.values().find(|member| member.awaiting_join.is_some());
+        let joined = self.members.values().find(|member| member.waiting_join.is_some());
         let Some(joined) = joined.map(|member| member.id.clone()) else { return false };
         self.leader = Some(joined);
         true
@@ -204,14 +204,14 @@ pub(super) fn answer_join_refused(
     code: ErrorCode,
     member_id: Str,
 ) {
-    if let Some(token) = member.awaiting_join.take() {
+    if let Some(token) = member.waiting_join.take() {
         answer_join(step, token, refused_join(code, member_id));
     }
 }
 
 /// Answers a waiting SyncGroup with an error.
 pub(super) fn answer_sync_refused(step: &mut Step<'_>, member: &mut ClassicMember, code: ErrorCode) {
-    if let Some(token) = member.awaiting_sync.take() {
+    if let Some(token) = member.waiting_sync.take() {
         answer_sync(step, token, refused_sync(code));
     }
 }

@@ -83,9 +83,9 @@ pub struct ClassicMember {
     /// What the leader gave it in this generation.
     pub assignment: Bytes,
     /// Its JoinGroup that waits for the others.
-    pub awaiting_join: Option<Token>,
+    pub waiting_join: Option<Token>,
     /// Its SyncGroup that waits for the leader.
-    pub awaiting_sync: Option<Token>,
+    pub waiting_sync: Option<Token>,
     /// It joins for the first time.
     pub is_new: bool,
 }
@@ -197,8 +197,8 @@ fn loaded(recorded: &MemberMetadata, protocol: Option<&Str>) -> ClassicMember {
             .into_iter()
             .collect(),
         assignment: Bytes::new(),
-        awaiting_join: None,
-        awaiting_sync: None,
+        waiting_join: None,
+        waiting_sync: None,
         is_new: false,
     }
 }

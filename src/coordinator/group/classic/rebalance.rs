@@ -98,8 +98,7 @@ impl ClassicGroup {
     fn complete_join(&mut self, step: &mut Step<'_>) {
         step.timers.cancel(&self.id, Timer::Join);
         self.initial_delay = None;
-        let is_late =
-            |member: &&ClassicMember| member.awaiting_join.is_none() && member.instance_id.is_none();
+        let is_late = |member: &&ClassicMember| member.waiting_join.is_none() && member.instance_id.is_none();
         let late: Vec<Str> = self.members.values().filter(is_late).map(|member| member.id.clone()).collect();
         for member_id in &late {
             self.remove(step, member_id);
@@ -129,7 +128,7 @@ impl ClassicGroup {
         for member_id in ids {
             let response = self.joined(&member_id, false);
             let Some(member) = self.members.get_mut(&member_id) else { continue };
-            if let Some(token) = member.awaiting_join.take() {
+            if let Some(token) = member.waiting_join.take() {
                 answer_join(step, token, response);
             }
             member.is_new = false;
@@ -182,7 +181,7 @@ impl ClassicGroup {
         for member_id in ids {
             let response = self.synced(&member_id);
             let Some(member) = self.members.get_mut(&member_id) else { continue };
-            if let Some(token) = member.awaiting_sync.take() {
+            if let Some(token) = member.waiting_sync.take() {
                 answer_sync(step, token, response);
                 let session_ms = i64::from(member.session_timeout_ms);
                 step.timers.set(&self.id, Timer::Session(member_id), step.now.timer_ms + session_ms);
@@ -208,7 +207,7 @@ impl ClassicGroup {
         let ids: Vec<Str> = self.members.keys().cloned().collect();
         for member_id in ids {
             let Some(member) = self.members.get_mut(&member_id) else { continue };
-            if member.awaiting_sync.is_some() {
+            if member.waiting_sync.is_some() {
                 answer_sync_refused(step, member, code);
                 let session_ms = i64::from(member.session_timeout_ms);
                 step.timers.set(&self.id, Timer::Session(member_id), step.now.timer_ms + session_ms);

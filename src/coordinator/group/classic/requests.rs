@@ -34,7 +34,7 @@ impl ClassicGroup {
             ClassicState::CompletingRebalance => {
                 if let Some(member) = self.members.get_mut(&request.member_id) {
                     answer_sync_refused(step, member, ErrorCode::RebalanceInProgress);
-                    member.awaiting_sync = Some(token);
+                    member.waiting_sync = Some(token);
                 }
                 self.has_synced(step, &request.member_id);
                 if self.is_leader(&request.member_id) {
