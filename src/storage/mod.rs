@@ -15,6 +15,7 @@ mod directory;
 pub mod disk;
 mod error;
 mod guard;
+pub mod hostile;
 mod index_file;
 pub mod inspect;
 mod leader_epochs;
