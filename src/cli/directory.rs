@@ -15,9 +15,11 @@ use crate::cli::partitions::no_such_topic;
 use crate::cli::queries::{EARLIEST, FoundOffset, LATEST, LogDir, MAX_TIMESTAMP, ReplicaSize};
 use crate::cli::topics::{PartitionView, TopicView};
 use crate::config::{BrokerConfig, DescribedConfig, Layers, TopicConfig};
-use crate::metadata::{ConfigResource, ConfigResourceType, Image, ImageBuilder, MetadataRecord};
-use crate::record::{BatchHeader, InflateLimits, Scratch, batches};
+use crate::metadata::snapshot::{SnapshotId, SnapshotName};
+use crate::metadata::{ConfigResource, ConfigResourceType, Image, Replay};
+use crate::record::{Batch, BatchHeader};
 use crate::storage::checkpoint::{HIGH_WATERMARK_FILE, MetaProperties};
+use crate::storage::disk::read_small;
 use crate::storage::reader::{DirectoryReader, FolderKind, LogReader, PartitionFolder};
 use crate::storage::{Disk, METADATA_TOPIC, RealDisk};
 use crate::types::{BrokerId, LeaderEpoch, Offset, TopicName, TopicPartition};
@@ -368,22 +370,40 @@ fn quotas(image: &Image, kind: &str, name: Option<&str>) -> Vec<ConfigView> {
     views.collect()
 }
 
-/// The latest snapshot, and what the log has behind it.
+/// The latest snapshot, and what the log has behind it. A running broker may delete the snapshot that was just
+/// found: then there is a newer one.
 fn read_image(disk: &dyn Disk, log: &LogReader) -> anyhow::Result<Image> {
-    let mut builder = Image::default().builder();
-    let mut next = Offset::ZERO;
-    let mut epoch = LeaderEpoch::UNKNOWN;
-    if let Some((offset, snapshot_epoch, path)) = latest_snapshot(disk, log.folder())? {
-        let bytes = crate::storage::disk::read_small(disk, &path)?.unwrap_or_default();
-        apply(&bytes, Offset::ZERO, &mut builder).with_context(|| path.display().to_string())?;
-        (next, epoch) = (offset, snapshot_epoch);
+    const ATTEMPTS: usize = 3;
+    let mut attempt = 1;
+    loop {
+        let read = read_replay(disk, log);
+        match read {
+            Err(_) if attempt < ATTEMPTS => attempt += 1,
+            read => return Ok(read?.finish()),
+        }
     }
-    let mut cursor = log.cursor(next);
-    while let Some(bytes) = cursor.read(METADATA_READ_BYTES, Offset(i64::MAX))? {
-        let applied = apply(&bytes, next, &mut builder);
-        epoch = applied.with_context(|| log.folder().display().to_string())?.max(epoch);
+}
+
+fn read_replay(disk: &dyn Disk, log: &LogReader) -> anyhow::Result<Replay> {
+    let folder = log.folder().display().to_string();
+    let mut replay = Replay::default();
+    if let Some(id) = latest_snapshot(disk, log.folder())? {
+        let path = log.folder().join(id.file_name());
+        let named = || path.display().to_string();
+        let bytes = read_small(disk, &path).with_context(named)?.with_context(named)?;
+        replay.load_snapshot(id, bytes.into()).with_context(named)?;
     }
-    Ok(builder.finish(cursor.next_offset(), epoch))
+    let mut cursor = log.cursor(replay.end_offset());
+    while let Some(mut bytes) = cursor.read(METADATA_READ_BYTES, Offset(i64::MAX))? {
+        while !bytes.is_empty() {
+            let batch = Batch::first(&bytes).with_context(|| folder.clone())?;
+            bytes = bytes.slice(batch.bytes.len()..);
+            let offset = batch.header.base_offset;
+            batch.as_ref().check_crc().with_context(|| format!("{folder}: offset {offset}"))?;
+            replay.take(&batch).with_context(|| folder.clone())?;
+        }
+    }
+    Ok(replay)
 }
 
 /// The epoch of the batch that holds `offset`. A running broker lists an epoch with its first flush: until then
@@ -394,39 +414,11 @@ fn epoch_of_batch_at(log: &LogReader, offset: Offset) -> anyhow::Result<Option<L
     Ok(header.map(|header| header.leader_epoch))
 }
 
-/// `<end offset>-<epoch>.checkpoint`.
-fn latest_snapshot(disk: &dyn Disk, folder: &Path) -> anyhow::Result<Option<(Offset, LeaderEpoch, PathBuf)>> {
+fn latest_snapshot(disk: &dyn Disk, folder: &Path) -> anyhow::Result<Option<SnapshotId>> {
     let entries = disk.list(folder).with_context(|| folder.display().to_string())?;
-    let snapshots = entries.iter().filter_map(|entry| {
-        let (offset, epoch) = entry.name.strip_suffix(".checkpoint")?.split_once('-')?;
-        Some((Offset(offset.parse().ok()?), LeaderEpoch(epoch.parse().ok()?), folder.join(&entry.name)))
+    let whole = entries.iter().filter_map(|entry| match SnapshotName::parse(&entry.name)? {
+        SnapshotName::Whole(id) => Some(id),
+        SnapshotName::Part(_) | SnapshotName::Deleted(_) => None,
     });
-    Ok(snapshots.max_by_key(|(offset, epoch, _)| (*offset, *epoch)))
-}
-
-/// Applies the records at `from` and behind it; returns the last batch's epoch.
-fn apply(bytes: &[u8], from: Offset, builder: &mut ImageBuilder) -> anyhow::Result<LeaderEpoch> {
-    let mut scratch = Scratch::default();
-    let mut epoch = LeaderEpoch::UNKNOWN;
-    for batch in batches(bytes) {
-        let batch = batch?;
-        epoch = batch.header.leader_epoch;
-        batch.check_crc().with_context(|| format!("offset {}", batch.header.base_offset))?;
-        if batch.header.is_control() {
-            continue;
-        }
-        let mut records = batch.records(&InflateLimits::default(), &mut scratch)?;
-        while let Some(record) = records.next() {
-            let record = record?;
-            if record.offset < from {
-                continue;
-            }
-            let value = record.value.context("a metadata record without a value")?;
-            let decoded = MetadataRecord::decode(bytes::Bytes::copy_from_slice(value));
-            let offset = record.offset;
-            let decoded = decoded.with_context(|| format!("offset {offset}"))?;
-            builder.apply(decoded).with_context(|| format!("offset {offset}"))?;
-        }
-    }
-    Ok(epoch)
+    Ok(whole.max())
 }

@@ -107,6 +107,14 @@ pub struct BrokerConfig {
     pub metadata_log_segment_ms: i64,
     /// What group coordinators keep to.
     pub groups: GroupSettings,
+    /// `metadata.log.max.record.bytes.between.snapshots`
+    pub metadata_log_max_record_bytes_between_snapshots: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; 0 is never.
+    pub metadata_log_max_snapshot_interval_ms: i64,
+    /// `metadata.max.retention.bytes`; below zero is no limit.
+    pub metadata_max_retention_bytes: i64,
+    /// `metadata.max.retention.ms`; below zero is no limit.
+    pub metadata_max_retention_ms: i64,
     /// What holds for a topic without settings of its own.
     pub topic_defaults: TopicConfig,
 }
@@ -267,6 +275,11 @@ impl BrokerConfig {
             metadata_log_segment_bytes: layers.size("metadata.log.segment.bytes")?,
             metadata_log_segment_ms: layers.integer("metadata.log.segment.ms")?,
             groups: GroupSettings::build(&layers)?,
+            metadata_log_max_record_bytes_between_snapshots: layers
+                .size("metadata.log.max.record.bytes.between.snapshots")?,
+            metadata_log_max_snapshot_interval_ms: layers.integer("metadata.log.max.snapshot.interval.ms")?,
+            metadata_max_retention_bytes: layers.integer("metadata.max.retention.bytes")?,
+            metadata_max_retention_ms: layers.integer("metadata.max.retention.ms")?,
             topic_defaults: topic_defaults(&layers)?,
             layers,
         })

@@ -27,7 +27,6 @@ const JAVA_CLASS: &str = "a way to load Java classes, and no plan for one";
 const QUOTAS: &str = "quotas";
 const SASL: &str = "SASL";
 const SHARE: &str = "share groups";
-const SNAPSHOTS: &str = "metadata snapshots";
 const TIERED: &str = "tiered storage";
 const TLS: &str = "TLS";
 const TRANSACTIONS: &str = "transactions";
@@ -484,9 +483,9 @@ pub static KEYS: &[ConfigKey] = &[
         "The largest record batch the broker takes, after compression."),
     broker("metadata.log.dir", String, NULL, Any, High, ReadOnly, Acts,
         "The directory of the metadata log; the first log directory where it is not set."),
-    broker("metadata.log.max.record.bytes.between.snapshots", Long, is("20971520"), AtLeast(1), High, ReadOnly, Waits(SNAPSHOTS),
+    broker("metadata.log.max.record.bytes.between.snapshots", Long, is("20971520"), AtLeast(1), High, ReadOnly, Acts,
         "How many bytes of metadata records lie between two snapshots."),
-    broker("metadata.log.max.snapshot.interval.ms", Long, is("3600000"), AtLeast(0), High, ReadOnly, Waits(SNAPSHOTS),
+    broker("metadata.log.max.snapshot.interval.ms", Long, is("3600000"), AtLeast(0), High, ReadOnly, Acts,
         "The longest the metadata log goes without a snapshot while it grows."),
     broker("metadata.log.segment.bytes", Int, is("1073741824"), AtLeast(8_388_608), High, ReadOnly, Acts,
         "The size at which a segment of the metadata log is closed."),
@@ -494,9 +493,9 @@ pub static KEYS: &[ConfigKey] = &[
         "The age at which a segment of the metadata log is closed."),
     broker("metadata.max.idle.interval.ms", Int, is("500"), AtLeast(0), Low, ReadOnly, LoneNode,
         "How often the active controller writes a record that says nothing, for the nodes that fetch the metadata log."),
-    broker("metadata.max.retention.bytes", Long, is("104857600"), Any, High, ReadOnly, Waits(SNAPSHOTS),
+    broker("metadata.max.retention.bytes", Long, is("104857600"), Any, High, ReadOnly, Acts,
         "How much of the metadata log is kept behind its newest snapshot."),
-    broker("metadata.max.retention.ms", Long, is("604800000"), Any, High, ReadOnly, Waits(SNAPSHOTS),
+    broker("metadata.max.retention.ms", Long, is("604800000"), Any, High, ReadOnly, Acts,
         "How long the metadata log is kept behind its newest snapshot."),
     broker("metric.reporters", List, is("org.apache.kafka.common.metrics.JmxReporter"), Any, Low, ClusterWide, NoEffect(METRICS),
         "Java classes that report metrics."),

@@ -3,18 +3,23 @@
 //!
 //! Records are on disk before an answer says so. When the disk has failed nothing more is decided: every
 //! request is refused with KAFKA_STORAGE_ERROR.
+//!
+//! Snapshots are written on a thread of their own, one at a time, from an image that does not change; what they
+//! stand for is deleted here, once they are on disk.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::BrokerConfig;
 use crate::metadata::record::{LEVEL_CONTROLLER_REGISTRATION, LEVEL_TRANSACTIONS, LEVELS};
+use crate::metadata::snapshot::SnapshotId;
 use crate::metadata::{ConfigResource, Image, METADATA_VERSION, MetadataRecord};
 use crate::protocol::ErrorCode;
-use crate::protocol::messages::abort_transaction_record::AbortTransactionRecord;
 use crate::protocol::messages::begin_transaction_record::BeginTransactionRecord;
 use crate::protocol::messages::end_transaction_record::EndTransactionRecord;
 use crate::types::{Clock, Offset, Uuid};
@@ -25,6 +30,7 @@ use super::brokers::{
 use super::decision::{Answer, Context, Decision, Refusal};
 use super::error::ControllerError;
 use super::metadata_log::{MetadataLog, Opened, StartDisk};
+use super::snapshots::SnapshotFacts;
 
 /// How many requests are decided before their records are written.
 const GROUP_MAX: usize = 1_000;
@@ -41,12 +47,18 @@ const APPEND_BYTES_MAX: usize = 4 << 20;
 pub(super) struct Shared {
     pub image: ArcSwap<Image>,
     pub changes: watch::Sender<Arc<Image>>,
+    /// The newest snapshot; told once what it stands for is deleted.
+    pub snapshot: watch::Sender<Option<SnapshotId>>,
 }
 
 impl Shared {
-    pub(super) fn new(image: Image) -> Arc<Self> {
+    pub(super) fn new(image: Image, snapshot: Option<SnapshotId>) -> Arc<Self> {
         let image = Arc::new(image);
-        Arc::new(Self { image: ArcSwap::new(Arc::clone(&image)), changes: watch::Sender::new(image) })
+        Arc::new(Self {
+            image: ArcSwap::new(Arc::clone(&image)),
+            changes: watch::Sender::new(image),
+            snapshot: watch::Sender::new(snapshot),
+        })
     }
 
     fn publish(&self, image: Image) -> Arc<Image> {
@@ -99,6 +111,10 @@ impl<A: Answer, F: Fn(&mut Context<'_>) -> Decision<A> + Send> Job for Pending<A
 pub(super) enum Command {
     /// Decide on this.
     Decide(Box<dyn Job>),
+    /// Look whether a snapshot is due, and what need not be kept.
+    Maintain,
+    /// A snapshot is on disk, or why it is not.
+    SnapshotWritten(SnapshotId, Result<SnapshotFacts, ControllerError>),
     /// Close the log and end.
     Shutdown(oneshot::Sender<Result<(), ControllerError>>),
 }
@@ -114,6 +130,12 @@ pub(super) struct Driver {
     pub node_id: i32,
     pub clock: Arc<dyn Clock>,
     pub next_start: usize,
+    /// The way to this thread, for the one that writes a snapshot.
+    pub commands: Weak<Mutex<Option<Sender<Command>>>>,
+    /// When the last snapshot was begun, or the node.
+    pub last_snapshot_ms: i64,
+    /// The thread that writes a snapshot now.
+    pub writing: Option<JoinHandle<()>>,
     /// Why nothing is decided any more.
     pub failure: Option<Refusal>,
 }
@@ -124,6 +146,7 @@ impl Driver {
         if let Err(error) = self.start_disk.catch_up() {
             self.fail(&error.to_string());
         }
+        self.maintain();
         while let Ok(command) = commands.recv() {
             let mut group = Vec::new();
             let mut shutdown = None;
@@ -131,6 +154,8 @@ impl Driver {
             while let Some(command) = next {
                 match command {
                     Command::Decide(job) => group.push(job),
+                    Command::Maintain => self.maintain(),
+                    Command::SnapshotWritten(id, written) => self.take_snapshot(id, written),
                     Command::Shutdown(reply) => shutdown = Some(reply),
                 }
                 let more = shutdown.is_none() && group.len() < GROUP_MAX;
@@ -147,6 +172,10 @@ impl Driver {
     /// Fences the broker, so that the next one on this directory need not wait for its session to end, and
     /// leaves the log whole.
     fn close(&mut self) -> Result<(), ControllerError> {
+        if let Some(writing) = self.writing.take() {
+            // One that panicked has left a file that nobody reads.
+            let _ = writing.join();
+        }
         let epoch = self.image.broker(self.node_id).map(|broker| broker.epoch);
         if let (None, Some(epoch)) = (&self.failure, epoch) {
             let mut bytes = Vec::new();
@@ -156,6 +185,51 @@ impl Driver {
             self.write(&[bytes], now_ms)?;
         }
         self.log.close()
+    }
+
+    /// Does what time and size ask for: retention of the log, and the next snapshot.
+    fn maintain(&mut self) {
+        if self.failure.is_some() {
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        if let Err(error) = self.log.apply_retention(now_ms) {
+            return self.fail(&error.to_string());
+        }
+        let age_ms = now_ms.saturating_sub(self.last_snapshot_ms);
+        if self.writing.is_none() && self.log.asks_for_snapshot(age_ms) {
+            self.begin_snapshot(now_ms);
+        }
+    }
+
+    fn begin_snapshot(&mut self, now_ms: i64) {
+        // While the node comes up or goes down there is no way back to this thread, and no hurry.
+        let Some(commands) = self.commands.upgrade().and_then(|commands| commands.lock().clone()) else {
+            return;
+        };
+        let job = self.log.begin_snapshot(Arc::clone(&self.image), level_of(&self.image), now_ms);
+        self.last_snapshot_ms = now_ms;
+        let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            // Nobody waits where the node was dropped meanwhile.
+            let _ = commands.send(Command::SnapshotWritten(job.head.id, job.write()));
+        });
+        match thread {
+            Ok(thread) => self.writing = Some(thread),
+            Err(error) => tracing::error!(%error, "the thread for a metadata snapshot cannot start"),
+        }
+    }
+
+    fn take_snapshot(&mut self, id: SnapshotId, written: Result<SnapshotFacts, ControllerError>) {
+        self.writing = None;
+        match written {
+            Ok(facts) => {
+                tracing::info!(end_offset = %id.end_offset, bytes = facts.bytes, "metadata snapshot written");
+                self.log.snapshots().add(id, facts);
+                self.maintain();
+                self.shared.snapshot.send_replace(Some(id));
+            }
+            Err(error) => self.fail(&format!("a snapshot cannot be written: {error}")),
+        }
     }
 
     fn fail(&mut self, why: &str) {
@@ -208,6 +282,9 @@ impl Driver {
         }
         for job in group {
             job.answer(written.as_ref().err());
+        }
+        if !appends.is_empty() {
+            self.maintain();
         }
     }
 
@@ -276,16 +353,13 @@ pub(super) fn begin(
     now_ms: i64,
 ) -> Result<Image, ControllerError> {
     let mut start = Start {
-        builder: opened.replayed.image.builder(),
+        builder: opened.image.builder(),
         next: opened.log.end_offset(),
         bytes: Vec::new(),
         log: &mut opened.log,
         now_ms,
     };
-    if opened.replayed.image.in_transaction() {
-        start.write(&[AbortTransactionRecord::default().into()])?;
-    }
-    if opened.replayed.image.features().is_empty() {
+    if opened.image.features().is_empty() {
         start.write(&bootstrap(&opened.bootstrap, config))?;
     }
     if level_of(start.builder.image()) >= LEVEL_CONTROLLER_REGISTRATION {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::metadata::snapshot::SnapshotWriteError;
 use crate::storage::{AppendError, StorageError};
 
 /// Why the controller did not start.
@@ -52,6 +53,41 @@ pub enum ControllerError {
         /// Their ids.
         brokers: Vec<i32>,
     },
+    /// A transaction of metadata records was begun and never ended.
+    #[error(
+        "{}: the metadata ends in the middle of a transaction of its controller; start Apache Kafka on the directory \
+         once, which ends it, and stop it again",
+        file.display()
+    )]
+    UnfinishedTransaction {
+        /// The metadata log's folder.
+        file: PathBuf,
+    },
+    /// Somebody decided who may do what, and nobody here would see to it.
+    #[error(
+        "{}: the cluster has {count} ACLs, and klamm has no authorizer yet: everybody would be let in; serve the \
+         directory with Apache Kafka, or remove them there first (kafka-acls --remove)",
+        file.display()
+    )]
+    Acls {
+        /// The metadata log's folder.
+        file: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// Users have passwords, and nobody here would ask for them.
+    #[error(
+        "{}: users of the cluster have {count} SCRAM credentials, and klamm has no SASL yet: nobody would be asked for \
+         them; serve the directory with Apache Kafka, or remove them there first (kafka-configs --alter --entity-type \
+         users --delete-config SCRAM-SHA-512)",
+        file.display()
+    )]
+    ScramCredentials {
+        /// The metadata log's folder.
+        file: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// Written by rules that are newer than ours.
     #[error("{}: {what}; use the version that wrote it, or a newer klamm", file.display())]
     NewerFormat {
@@ -95,6 +131,9 @@ pub enum ControllerError {
     /// The log did not take a record.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// A snapshot could not be written down.
+    #[error("a metadata snapshot cannot be written: {0}")]
+    Snapshot(#[from] SnapshotWriteError),
     /// A record could not be written down.
     #[error("a metadata record cannot be written: {0}")]
     Record(String),

@@ -1,36 +1,36 @@
 //! `__cluster_metadata-0` of a node that is its own quorum: formatted as `kafka-storage format --standalone`
-//! formats it, checked before a byte is touched, appended to in whole decisions.
+//! formats it, appended to in whole decisions, cut at its start where snapshots stand for it.
 //!
 //! What a new directory gets: `bootstrap.checkpoint` (the features to begin with), the snapshot
 //! `00000000000000000000-0000000000.checkpoint` (the voters), `quorum-state`, and the log itself, which begins
 //! with LeaderChange, KRaftVersion and KRaftVoters in one control batch. Every start is a new leader epoch.
 
 use std::io::IoSlice;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::BrokerConfig;
 use crate::metadata::record::LEVELS;
-use crate::metadata::{METADATA_VERSION, MetadataRecord};
+use crate::metadata::snapshot::{SnapshotHead, SnapshotId, SnapshotWriter};
+use crate::metadata::{Image, MetadataRecord};
 use crate::protocol::messages::kraft_version_record::KRaftVersionRecord;
 use crate::protocol::messages::leader_change_message::{LeaderChangeMessage, Voter as LeaderVoter};
-use crate::protocol::messages::snapshot_footer_record::SnapshotFooterRecord;
-use crate::protocol::messages::snapshot_header_record::SnapshotHeaderRecord;
 use crate::protocol::messages::voters_record::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
 use crate::protocol::{Message, encode_to_bytes};
 use crate::record::{BatchBuilder, Compression, ControlType};
-use crate::storage::disk::{Access, read_small, replace_file};
-use crate::storage::{AppendOrigin, Disk, Log, LogHome, LogOptions, METADATA_TOPIC, OpenHints};
+use crate::storage::disk::{Access, replace_file};
+use crate::storage::{AppendOrigin, Disk, Log, LogHome, LogOptions, METADATA_TOPIC, OpenHints, ReadError};
 use crate::types::{LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
 
 use super::brokers::{NodeIdentity, feature_records};
 use super::error::ControllerError;
+use super::found::{BOOTSTRAP_FILE, Claimant, FoundMetadata, QUORUM_STATE_FILE};
 use super::quorum_state::QuorumState;
-use super::replay::{Replayed, read_bootstrap, replay, snapshot_name};
+use super::replay::{Replayed, io};
+use super::snapshots::{SnapshotJob, SnapshotLimits, Snapshots};
 
 /// The level that a new directory is formatted with.
 const NEWEST_LEVEL: i16 = *LEVELS.end();
-const BOOTSTRAP_FILE: &str = "bootstrap.checkpoint";
-const QUORUM_STATE_FILE: &str = "quorum-state";
 
 /// The log, open for the leader of a quorum of one.
 #[derive(Debug)]
@@ -38,25 +38,30 @@ pub(super) struct MetadataLog {
     log: Log,
     epoch: LeaderEpoch,
     batch: BatchBuilder,
+    snapshots: Snapshots,
+    /// The voters, where they are dynamic.
+    voters: Option<VotersRecord>,
+    /// Bytes that no snapshot holds.
+    bytes_since_snapshot: u64,
+    last_timestamp_ms: i64,
 }
 
-/// Where the metadata is and whose it must be.
+/// Where the metadata is and whose it is.
 pub(super) struct Home<'a> {
     pub home: &'a LogHome,
-    /// The directory that holds `__cluster_metadata-0`.
-    pub directory: &'a Path,
-    pub directory_id: Uuid,
-    pub cluster_id: &'a str,
+    /// Whose it is, found fit to have it.
+    pub claimant: &'a Claimant,
     pub node: &'a NodeIdentity,
-    pub options: LogOptions,
+    pub config: &'a BrokerConfig,
     pub now_ms: i64,
 }
 
-/// What a start found and began.
+/// What a start began.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub log: MetadataLog,
-    pub replayed: Replayed,
+    /// What was agreed on before this start.
+    pub image: Image,
     /// What a log without features begins with.
     pub bootstrap: Vec<MetadataRecord>,
 }
@@ -66,27 +71,21 @@ impl Home<'_> {
         &*self.home.disk
     }
 
-    fn folder(&self) -> PathBuf {
-        self.directory.join(format!("{METADATA_TOPIC}-0"))
-    }
-
-    /// Reads, checks, formats where nothing is there, and takes office in a new epoch.
-    pub(super) fn open(&self) -> Result<Opened, ControllerError> {
-        let folder = self.folder();
-        let bootstrap_file = self.directory.join(BOOTSTRAP_FILE);
-        let state_file = folder.join(QUORUM_STATE_FILE);
-        let mut replayed = replay(self.disk(), &folder)?;
-        let found_bootstrap = read_bootstrap(self.disk(), &bootstrap_file)?;
-        let state = self.read_state(&state_file)?;
-        self.check(&replayed, state.as_ref(), &state_file, &bootstrap_file, found_bootstrap.as_deref())?;
-        let is_new = replayed.is_fresh() && state.is_none() && found_bootstrap.is_none();
+    /// Formats where nothing is there, and takes office in a new epoch.
+    pub(super) fn open(&self, found: FoundMetadata) -> Result<Opened, ControllerError> {
+        let folder = self.claimant.folder();
+        let is_new = found.is_new();
+        let FoundMetadata { mut replayed, state, bootstrap } = found;
         self.disk().create_folder(&folder).map_err(io(&folder))?;
         if is_new {
-            self.format(&bootstrap_file, &folder)?;
+            self.format(&folder)?;
             replayed.kraft_version = 1;
         }
         let log = self.open_log(&folder, &replayed)?;
-        let last_epoch = state.as_ref().map_or(0, |state| state.leader_epoch).max(replayed.last_epoch);
+        let start = log.first_segment_base_offset();
+        let mut snapshots = Snapshots::list(self.disk(), &folder, start, SnapshotLimits::of(self.config))?;
+        snapshots.remove_leftovers(self.disk())?;
+        let last_epoch = state.map_or(0, |state| state.leader_epoch).max(replayed.last_epoch.0);
         let epoch = LeaderEpoch(last_epoch.saturating_add(1));
         let state = QuorumState {
             cluster_id: String::new(),
@@ -94,134 +93,46 @@ impl Home<'_> {
             leader_epoch: epoch.0,
             current_voters: (replayed.kraft_version == 0).then(|| vec![self.node.node_id]),
         };
+        let state_file = folder.join(QUORUM_STATE_FILE);
         replace_file(self.disk(), &state_file, &state.render()).map_err(io(&state_file))?;
-        let mut log = MetadataLog { log, epoch, batch: BatchBuilder::new(Compression::NONE) };
+        let known = replayed.voters.as_ref().map(|(_, voters)| voters.clone());
+        let mut log = MetadataLog {
+            log,
+            epoch,
+            batch: BatchBuilder::new(Compression::NONE),
+            snapshots,
+            voters: known.or_else(|| is_new.then(|| self.voters_record())),
+            bytes_since_snapshot: replayed.bytes_since_snapshot,
+            last_timestamp_ms: replayed.last_timestamp_ms,
+        };
         self.take_office(&mut log, &replayed, is_new)?;
-        let bootstrap = found_bootstrap.unwrap_or_else(|| feature_records().collect());
-        Ok(Opened { log, replayed, bootstrap })
-    }
-
-    fn read_state(&self, file: &Path) -> Result<Option<QuorumState>, ControllerError> {
-        let Some(bytes) = read_small(self.disk(), file).map_err(io(file))? else { return Ok(None) };
-        let damaged = |why| ControllerError::Damaged { file: file.to_owned(), why };
-        QuorumState::parse(&bytes).map(Some).map_err(damaged)
-    }
-
-    /// Everything that must hold before anything is written.
-    fn check(
-        &self,
-        replayed: &Replayed,
-        state: Option<&QuorumState>,
-        state_file: &Path,
-        bootstrap_file: &Path,
-        bootstrap: Option<&[MetadataRecord]>,
-    ) -> Result<(), ControllerError> {
-        let node_id = self.node.node_id;
-        if let Some((file, voters)) = &replayed.voters {
-            self.check_voters(file, voters)?;
-        }
-        if let Some(voters) = state.and_then(|state| state.current_voters.as_ref())
-            && voters.iter().any(|voter| *voter != node_id)
-        {
-            let (file, voters) = (state_file.to_owned(), voters.clone());
-            return Err(ControllerError::OtherVoters { file, voters, node_id });
-        }
-        if let Some(found) = state.map(|state| &state.cluster_id)
-            && !found.is_empty()
-            && found != self.cluster_id
-        {
-            let expected = self.cluster_id.to_owned();
-            return Err(ControllerError::OtherCluster {
-                file: state_file.to_owned(),
-                found: found.clone(),
-                expected,
-            });
-        }
-        let brokers: Vec<i32> =
-            replayed.image.brokers().keys().copied().filter(|id| *id != node_id).collect();
-        if !brokers.is_empty() {
-            return Err(ControllerError::OtherBrokers { file: self.folder(), brokers });
-        }
-        check_level(&self.folder(), replayed.image.feature(METADATA_VERSION))?;
-        for record in bootstrap.unwrap_or_default() {
-            if let MetadataRecord::FeatureLevel(feature) = record
-                && &*feature.name == METADATA_VERSION
-            {
-                check_level(bootstrap_file, feature.feature_level)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_voters(&self, file: &Path, record: &VotersRecord) -> Result<(), ControllerError> {
-        let node_id = self.node.node_id;
-        let voters: Vec<i32> = record.voters.iter().map(|voter| voter.voter_id).collect();
-        if voters != [node_id] {
-            return Err(ControllerError::OtherVoters { file: file.to_owned(), voters, node_id });
-        }
-        let found = record.voters[0].voter_directory_id;
-        if found != self.directory_id && !found.is_zero() {
-            return Err(ControllerError::OtherDirectory {
-                file: file.to_owned(),
-                node_id,
-                found: found.to_string(),
-                expected: self.directory_id.to_string(),
-            });
-        }
-        Ok(())
+        let bootstrap = bootstrap.unwrap_or_else(|| feature_records().collect());
+        Ok(Opened { log, image: replayed.image, bootstrap })
     }
 
     /// Writes what `kafka-storage format --standalone` writes.
-    fn format(&self, bootstrap_file: &Path, folder: &Path) -> Result<(), ControllerError> {
-        let features: Vec<MetadataRecord> = feature_records().collect();
-        let bootstrap = self.snapshot(0, &[], &features)?;
-        self.write_file(bootstrap_file, &bootstrap)?;
-        let voters = [
-            (ControlType::KRaftVersion, encoded(&kraft_version_record())?),
-            (ControlType::KRaftVoters, encoded(&self.voters_record())?),
-        ];
-        let snapshot = self.snapshot(self.now_ms, &voters, &[])?;
-        self.write_file(&folder.join(snapshot_name(Offset::ZERO, LeaderEpoch(0))), &snapshot)
-    }
-
-    /// A snapshot's bytes: header and control records in one batch, the records in the next, the footer.
-    fn snapshot(
-        &self,
-        last_timestamp_ms: i64,
-        control: &[(ControlType, bytes::Bytes)],
-        records: &[MetadataRecord],
-    ) -> Result<Vec<u8>, ControllerError> {
-        let epoch = LeaderEpoch(0);
-        let mut out = Vec::new();
-        let mut head = BatchBuilder::new(Compression::NONE).control().at(Offset::ZERO, epoch);
-        let header = SnapshotHeaderRecord {
-            last_contained_log_timestamp: last_timestamp_ms,
-            ..SnapshotHeaderRecord::default()
+    fn format(&self, folder: &Path) -> Result<(), ControllerError> {
+        let id = SnapshotId { end_offset: Offset::ZERO, epoch: LeaderEpoch(0) };
+        let head = SnapshotHead { id, last_contained_timestamp_ms: 0, now_ms: self.now_ms, voters: None };
+        let mut bootstrap = SnapshotWriter::new(&head, NEWEST_LEVEL)?;
+        for record in feature_records() {
+            bootstrap.append(&record)?;
+        }
+        self.write_file(&self.claimant.metadata_dir.join(BOOTSTRAP_FILE), &bootstrap.finish()?)?;
+        let head = SnapshotHead {
+            last_contained_timestamp_ms: self.now_ms,
+            voters: Some(self.voters_record()),
+            ..head
         };
-        head.append_control(self.now_ms, ControlType::SnapshotHeader, &encoded(&header)?);
-        for (kind, value) in control {
-            head.append_control(self.now_ms, *kind, value);
-        }
-        let mut next = Offset(i64::from(head.record_count()));
-        head.build_into(&mut out).map_err(unwritable)?;
-        if !records.is_empty() {
-            let mut body = BatchBuilder::new(Compression::NONE).at(next, epoch);
-            append_records(&mut body, records, NEWEST_LEVEL, self.now_ms)?;
-            next = next + i64::from(body.record_count());
-            body.build_into(&mut out).map_err(unwritable)?;
-        }
-        let mut foot = BatchBuilder::new(Compression::NONE).control().at(next, epoch);
-        let footer = encoded(&SnapshotFooterRecord::default())?;
-        foot.append_control(self.now_ms, ControlType::SnapshotFooter, &footer);
-        foot.build_into(&mut out).map_err(unwritable)?;
-        Ok(out)
+        let snapshot = SnapshotWriter::new(&head, NEWEST_LEVEL)?.finish()?;
+        self.write_file(&folder.join(id.file_name()), &snapshot)
     }
 
     fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), ControllerError> {
         let file = self.disk().open(path, Access::Replace).map_err(io(path))?;
         file.write_at(&mut [IoSlice::new(bytes)], 0).map_err(io(path))?;
         file.sync().map_err(io(path))?;
-        let folder = path.parent().unwrap_or(self.directory);
+        let folder = path.parent().unwrap_or(&self.claimant.metadata_dir);
         self.disk().sync_dir(folder).map_err(io(folder))
     }
 
@@ -235,7 +146,7 @@ impl Home<'_> {
         };
         let voter = Voter {
             voter_id: self.node.node_id,
-            voter_directory_id: self.directory_id,
+            voter_directory_id: self.claimant.metadata_dir_id,
             endpoints: vec![endpoint],
             kraft_version_feature: KRaftVersionFeature {
                 min_supported_version: 0,
@@ -249,11 +160,12 @@ impl Home<'_> {
 
     fn open_log(&self, folder: &Path, replayed: &Replayed) -> Result<Log, ControllerError> {
         let partition = TopicPartition::new(metadata_topic()?, 0);
-        let (home, options, now_ms) = (self.home, self.options, self.now_ms);
+        let (home, options, now_ms) = (self.home, log_options(self.config), self.now_ms);
+        let snapshot_end = replayed.snapshot.map(|id| id.end_offset);
         // Replaying has checked every batch; only the last segment's indexes may still be behind.
         let hints = OpenHints {
             recovery_point: replayed.segments.last().copied().unwrap_or_default(),
-            log_start_offset: replayed.snapshot_end.filter(|_| replayed.segments.is_empty()),
+            log_start_offset: snapshot_end.filter(|_| replayed.segments.is_empty()),
             ..OpenHints::default()
         };
         let (mut log, recovered) = Log::open(home, folder, partition, options, hints, now_ms)?;
@@ -264,7 +176,7 @@ impl Home<'_> {
                 "metadata log was cut at its last whole batch"
             );
         }
-        if let Some(end) = replayed.snapshot_end.filter(|end| log.log_end_offset() < *end) {
+        if let Some(end) = snapshot_end.filter(|end| log.log_end_offset() < *end) {
             log.truncate_fully_and_start_at(end, now_ms)?;
         }
         if log.log_end_offset() != replayed.end_offset {
@@ -314,6 +226,59 @@ impl Home<'_> {
 }
 
 impl MetadataLog {
+    /// The snapshots beside it.
+    pub(super) fn snapshots(&mut self) -> &mut Snapshots {
+        &mut self.snapshots
+    }
+
+    /// Whether what no snapshot holds asks for one, where the last began `age_ms` ago.
+    pub(super) fn asks_for_snapshot(&self, age_ms: i64) -> bool {
+        self.snapshots.limits.asks_for_one(self.bytes_since_snapshot, age_ms)
+    }
+
+    /// A snapshot of `image`, which is all of the log.
+    pub(super) fn begin_snapshot(&mut self, image: Arc<Image>, level: i16, now_ms: i64) -> SnapshotJob {
+        assert!(image.end_offset() == self.log.log_end_offset(), "the image is what the log adds up to");
+        self.bytes_since_snapshot = 0;
+        SnapshotJob {
+            disk: Arc::clone(self.log.disk()),
+            folder: self.log.folder().to_owned(),
+            head: SnapshotHead {
+                id: SnapshotId { end_offset: image.end_offset(), epoch: image.epoch() },
+                last_contained_timestamp_ms: self.last_timestamp_ms,
+                now_ms,
+                voters: self.voters.clone(),
+            },
+            image,
+            level,
+        }
+    }
+
+    /// Deletes what neither size nor age let keep: whole segments before a snapshot, and the snapshots before
+    /// it. Crashes in between leave a log without holes that begins where a snapshot is, or before.
+    pub(super) fn apply_retention(&mut self, now_ms: i64) -> Result<(), ControllerError> {
+        while let Some(id) = self.snapshots.next_log_start(self.log.size_bytes(), now_ms) {
+            let folder = self.log.folder().to_owned();
+            let bases: Vec<Offset> = self.log.segment_base_offsets().skip(1).collect();
+            for base in bases.into_iter().filter(|base| *base <= id.end_offset) {
+                self.log.delete_records_before(base).map_err(|error| impossible(&error))?;
+                self.log.apply_retention(now_ms)?;
+                // One after the other, also on the disk: what is left never has a hole.
+                self.log.disk().sync_dir(&folder).map_err(io(&folder))?;
+            }
+            self.log.delete_records_before(id.end_offset).map_err(|error| impossible(&error))?;
+            for outdated in self.snapshots.forget_before(id) {
+                let (path, deleted) =
+                    (folder.join(outdated.file_name()), folder.join(outdated.deleted_name()));
+                self.log.disk().rename(&path, &deleted).map_err(io(&path))?;
+                let due_ms = now_ms.saturating_add(self.log.options().file_delete_delay_ms);
+                self.log.deletions().add_file(deleted, due_ms);
+                tracing::info!(snapshot = %path.display(), "metadata snapshot is no longer needed");
+            }
+        }
+        Ok(())
+    }
+
     /// The offset that the next record gets.
     pub(super) fn end_offset(&self) -> Offset {
         self.log.log_end_offset()
@@ -340,6 +305,8 @@ impl MetadataLog {
     /// Appends whole batches; they are in the page cache, not yet on disk.
     pub(super) fn append(&mut self, batches: &[u8], now_ms: i64) -> Result<(), ControllerError> {
         self.log.append_as_leader(batches, self.epoch, AppendOrigin::Quorum, now_ms)?;
+        self.bytes_since_snapshot += batches.len() as u64;
+        self.last_timestamp_ms = now_ms;
         Ok(())
     }
 
@@ -354,15 +321,6 @@ impl MetadataLog {
     pub(super) fn close(&mut self) -> Result<(), ControllerError> {
         Ok(self.log.close_clean()?)
     }
-}
-
-fn check_level(file: &Path, level: i16) -> Result<(), ControllerError> {
-    // A log without features has none yet.
-    if level == 0 || LEVELS.contains(&level) {
-        return Ok(());
-    }
-    let what = format!("its metadata.version is {level}; {} to {} are known", LEVELS.start(), LEVELS.end());
-    Err(ControllerError::NewerFormat { file: file.to_owned(), what })
 }
 
 fn metadata_topic() -> Result<TopicName, ControllerError> {
@@ -394,13 +352,13 @@ fn unwritable(error: impl std::fmt::Display) -> ControllerError {
     ControllerError::Record(error.to_string())
 }
 
-fn io(file: &Path) -> impl FnOnce(std::io::Error) -> ControllerError {
-    let file = file.to_owned();
-    move |source| ControllerError::Io { file, source }
+/// An offset of a snapshot is committed, and so may be the start of the log.
+fn impossible(error: &ReadError) -> ControllerError {
+    ControllerError::System(error.to_string())
 }
 
 /// Settings of the metadata log: nothing is deleted by age or size, and every commit is a flush of its own.
-pub(super) fn log_options(config: &crate::config::BrokerConfig) -> LogOptions {
+fn log_options(config: &BrokerConfig) -> LogOptions {
     LogOptions {
         segment_bytes: u64::from(config.metadata_log_segment_bytes),
         segment_ms: config.metadata_log_segment_ms,

@@ -15,11 +15,13 @@ mod decision;
 mod deferred_sync;
 mod driver;
 mod error;
+mod found;
 mod metadata_log;
 mod placement;
 mod producer_ids;
 mod quorum_state;
 mod replay;
+mod snapshots;
 mod topic_changes;
 mod topics;
 
@@ -31,6 +33,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::BrokerConfig;
+use crate::metadata::snapshot::SnapshotId;
 use crate::metadata::{BrokerEndpoint, Image};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::alter_configs_request::AlterConfigsRequest;
@@ -48,6 +51,7 @@ use crate::types::{Clock, ProducerId, Uuid};
 
 pub use decision::Refusal;
 pub use error::ControllerError;
+pub use found::{Claimant, FoundMetadata};
 
 use brokers::NodeIdentity;
 use decision::{Answer, Context, Decision};
@@ -83,6 +87,20 @@ pub struct ControllerOptions {
     pub clean_broker_epoch: Option<i64>,
 }
 
+impl ControllerOptions {
+    /// Whose the metadata must be.
+    #[must_use]
+    pub fn claimant(&self) -> Claimant {
+        Claimant {
+            disk: Arc::clone(&self.home.disk),
+            metadata_dir: self.metadata_dir.clone(),
+            metadata_dir_id: self.metadata_dir_id,
+            cluster_id: self.cluster_id.clone(),
+            node_id: self.node_id,
+        }
+    }
+}
+
 /// A handle on the controller; clones are the same controller.
 #[derive(Clone, Debug)]
 pub struct Controller {
@@ -93,14 +111,31 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Replays or formats the directory's metadata, takes office in a new epoch, registers and unfences this
-    /// broker, and starts the thread. Blocks for the reading; what it writes is on disk before the first
-    /// change is acknowledged.
+    /// Reads the metadata of a directory and says whether this node may have it. Writes nothing.
     ///
     /// # Errors
-    /// [`ControllerError`]: the directory is another quorum's, newer or damaged, or the disk failed.
+    /// [`ControllerError`]: it is another quorum's, newer or damaged, or says what klamm does not honour yet.
+    pub fn examine(claimant: &Claimant) -> Result<FoundMetadata, ControllerError> {
+        claimant.examine()
+    }
+
+    /// [`Controller::examine`] and [`Controller::start_on`] in one.
+    ///
+    /// # Errors
+    /// As both.
     pub fn start(options: ControllerOptions) -> Result<Self, ControllerError> {
+        let found = Self::examine(&options.claimant())?;
+        Self::start_on(found, options)
+    }
+
+    /// Formats the directory where nothing was found, takes office in a new epoch, registers and unfences this
+    /// broker, and starts the thread. What it writes is on disk before the first change is acknowledged.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn start_on(found: FoundMetadata, options: ControllerOptions) -> Result<Self, ControllerError> {
         let now_ms = options.clock.now_ms();
+        let claimant = options.claimant();
         let start_disk = DeferredSync::new(Arc::clone(&options.home.disk));
         let home = LogHome { disk: Arc::clone(&start_disk) as Arc<dyn Disk>, ..options.home };
         let node = NodeIdentity {
@@ -111,20 +146,13 @@ impl Controller {
             rack: options.config.rack.clone(),
             log_dirs: options.log_dir_ids,
         };
-        let mut opened = Home {
-            home: &home,
-            directory: &options.metadata_dir,
-            directory_id: options.metadata_dir_id,
-            cluster_id: &options.cluster_id,
-            node: &node,
-            options: metadata_log::log_options(&options.config),
-            now_ms,
-        }
-        .open()?;
+        let opening = Home { home: &home, claimant: &claimant, node: &node, config: &options.config, now_ms };
+        let mut opened = opening.open(found)?;
         let image = driver::begin(&mut opened, &node, &options.config, options.clean_broker_epoch, now_ms)?;
-        let shared = Shared::new(image);
+        let shared = Shared::new(image, opened.log.snapshots().latest());
         let image = shared.image.load_full();
-        let commands = driver::spawn(Driver {
+        let commands = Arc::new(Mutex::new(None));
+        let sender = driver::spawn(Driver {
             log: opened.log,
             start_disk,
             shared: Arc::clone(&shared),
@@ -134,14 +162,13 @@ impl Controller {
             node_id: options.node_id,
             clock: options.clock,
             next_start: 0,
+            commands: Arc::downgrade(&commands),
+            last_snapshot_ms: now_ms,
+            writing: None,
             failure: None,
         })?;
-        Ok(Self {
-            shared,
-            commands: Arc::new(Mutex::new(Some(commands))),
-            node_id: options.node_id,
-            config: options.config,
-        })
+        *commands.lock() = Some(sender);
+        Ok(Self { shared, commands, node_id: options.node_id, config: options.config })
     }
 
     /// What the cluster has agreed on so far.
@@ -154,6 +181,17 @@ impl Controller {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<Arc<Image>> {
         self.shared.changes.subscribe()
+    }
+
+    /// The newest snapshot; changes once another is on disk and what it stands for is deleted.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Option<SnapshotId>> {
+        self.shared.snapshot.subscribe()
+    }
+
+    /// Looks whether a snapshot is due by now, and what need not be kept any more. Called by the clock.
+    pub fn maintain(&self) {
+        self.send(Command::Maintain);
     }
 
     /// The epoch this broker registered with: what `.kafka_cleanshutdown` is to say.

@@ -1,17 +1,14 @@
-//! Reading the metadata of a directory without changing it: the newest snapshot, then the log behind it, into
-//! an image. What is found decides whether this node may use the directory at all.
+//! Reading the metadata of a directory without changing it: the newest snapshot, then the log behind it.
 
 use std::path::{Path, PathBuf};
 
-use crate::metadata::record::RecordError;
-use crate::metadata::{Image, ImageBuilder, MetadataRecord};
-use crate::protocol::messages::kraft_version_record::KRaftVersionRecord;
+use crate::metadata::snapshot::{SnapshotId, SnapshotName};
+use crate::metadata::{Image, MetadataRecord, Replay, ReplayError, records_of_file};
 use crate::protocol::messages::voters_record::VotersRecord;
-use crate::protocol::{Decoder, Message};
-use crate::record::{Batch, BatchError, ControlKey, ControlType, InflateLimits};
+use crate::record::{Batch, BatchError};
 use crate::storage::Disk;
 use crate::storage::disk::{Access, read_small};
-use crate::storage::place::{Suffix, parse_file_name};
+use crate::storage::place::{Suffix, file_name, parse_file_name};
 use crate::types::{LeaderEpoch, Offset};
 
 use super::error::ControllerError;
@@ -28,116 +25,107 @@ pub(super) struct Replayed {
     /// 0: the voters are static; 1: they are in the log.
     pub kraft_version: i16,
     /// The youngest epoch of any batch.
-    pub last_epoch: i32,
+    pub last_epoch: LeaderEpoch,
+    /// The time of the last batch.
+    pub last_timestamp_ms: i64,
     /// Behind the last batch that is whole.
     pub end_offset: Offset,
     /// The base offsets of the log's segments.
     pub segments: Vec<Offset>,
-    /// The offset before which the newest snapshot ends.
-    pub snapshot_end: Option<Offset>,
+    /// The newest snapshot.
+    pub snapshot: Option<SnapshotId>,
+    /// Bytes of batches behind it.
+    pub bytes_since_snapshot: u64,
 }
 
 impl Replayed {
     /// Neither a snapshot nor a segment was there.
     pub(super) fn is_fresh(&self) -> bool {
-        self.segments.is_empty() && self.snapshot_end.is_none()
+        self.segments.is_empty() && self.snapshot.is_none()
     }
 }
 
 /// Reads the folder `__cluster_metadata-0`; one that is missing is a fresh start.
 pub(super) fn replay(disk: &dyn Disk, folder: &Path) -> Result<Replayed, ControllerError> {
-    let mut names = Vec::new();
-    if disk.stat(folder).map_err(io(folder))?.is_some() {
-        names = disk.list(folder).map_err(io(folder))?.into_iter().map(|entry| entry.name).collect();
-    }
+    let names = names_in(disk, folder)?;
     let mut segments: Vec<Offset> = names
         .iter()
         .filter_map(|name| parse_file_name(name))
         .filter_map(|(offset, suffix)| (suffix == Suffix::Log).then_some(offset))
         .collect();
     segments.sort_unstable();
-    let snapshot = names.iter().filter_map(|name| parse_snapshot_name(name)).max();
-    let mut reader = Reader {
-        builder: Image::default().builder(),
-        voters: None,
-        kraft_version: 0,
-        last_epoch: 0,
-        end_offset: Offset::ZERO,
-    };
-    if let Some((end, epoch)) = snapshot {
-        reader.read_snapshot(disk, &folder.join(snapshot_name(end, epoch)))?;
-        (reader.end_offset, reader.last_epoch) = (end, epoch.0);
+    let whole = names.iter().filter_map(|name| match SnapshotName::parse(name)? {
+        SnapshotName::Whole(id) => Some(id),
+        SnapshotName::Part(_) | SnapshotName::Deleted(_) => None,
+    });
+    let snapshot = whole.max();
+    let mut reader = Reader::default();
+    if let Some(id) = snapshot {
+        reader.read_snapshot(disk, folder, id)?;
     }
-    let first = segments.partition_point(|base| *base <= reader.end_offset).saturating_sub(1);
-    for base in &segments[first.min(segments.len())..] {
-        let whole = reader.read_segment(disk, folder, *base)?;
-        if !whole {
+    let start = reader.replay.end_offset();
+    if let Some(first) = segments.first().filter(|first| **first > start) {
+        let file = folder.join(file_name(*first, Suffix::Log));
+        let why = format!("the log begins at offset {first}, and no snapshot holds what was before it");
+        return Err(ControllerError::Damaged { file, why });
+    }
+    let first = segments.partition_point(|base| *base <= start).saturating_sub(1);
+    for base in segments.get(first..).unwrap_or_default() {
+        if !reader.read_segment(disk, folder, *base)? {
             break;
         }
     }
-    let (end_offset, last_epoch) = (reader.end_offset, reader.last_epoch);
+    let Reader { replay, voters, bytes } = reader;
     Ok(Replayed {
-        image: reader.builder.finish(end_offset, LeaderEpoch(last_epoch)),
-        voters: reader.voters,
-        kraft_version: reader.kraft_version,
-        last_epoch,
-        end_offset,
+        voters,
+        kraft_version: replay.kraft_version(),
+        last_epoch: replay.epoch(),
+        last_timestamp_ms: replay.last_timestamp_ms(),
+        end_offset: replay.end_offset(),
+        image: replay.finish(),
         segments,
-        snapshot_end: snapshot.map(|(end, _)| end),
+        snapshot,
+        bytes_since_snapshot: bytes,
     })
 }
 
-/// The records of a snapshot's file, control records left out: `bootstrap.checkpoint`.
+/// The names in a folder; none where it is missing.
+pub(super) fn names_in(disk: &dyn Disk, folder: &Path) -> Result<Vec<String>, ControllerError> {
+    if disk.stat(folder).map_err(io(folder))?.is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(disk.list(folder).map_err(io(folder))?.into_iter().map(|entry| entry.name).collect())
+}
+
+/// The records of `bootstrap.checkpoint`; `None` where there is none.
 pub(super) fn read_bootstrap(
     disk: &dyn Disk,
     file: &Path,
 ) -> Result<Option<Vec<MetadataRecord>>, ControllerError> {
     let Some(bytes) = read_small(disk, file).map_err(io(file))? else { return Ok(None) };
-    let mut records = Vec::new();
-    each_batch(file, bytes.into(), |batch| {
-        if batch.header.is_control() {
-            Ok(())
-        } else {
-            each_record(file, batch, |record| {
-                records.push(record);
-                Ok(())
-            })
-        }
-    })?;
-    Ok(Some(records))
+    records_of_file(bytes.into()).map(Some).map_err(|error| unreadable(file, &error))
 }
 
-/// `<20 digits>-<10 digits>.checkpoint`
-pub(super) fn snapshot_name(end: Offset, epoch: LeaderEpoch) -> String {
-    format!("{:020}-{:010}.checkpoint", end.0, epoch.0)
-}
-
-fn parse_snapshot_name(name: &str) -> Option<(Offset, LeaderEpoch)> {
-    let (offset, epoch) = name.strip_suffix(".checkpoint")?.split_once('-')?;
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(offset, 20) || !digits(epoch, 10) {
-        return None;
-    }
-    Some((Offset(offset.parse().ok()?), LeaderEpoch(epoch.parse().ok()?)))
-}
-
+#[derive(Default)]
 struct Reader {
-    builder: ImageBuilder,
+    replay: Replay,
     voters: Option<(PathBuf, VotersRecord)>,
-    kraft_version: i16,
-    last_epoch: i32,
-    end_offset: Offset,
+    /// Of batches of the log that count.
+    bytes: u64,
 }
 
 impl Reader {
-    fn read_snapshot(&mut self, disk: &dyn Disk, file: &Path) -> Result<(), ControllerError> {
-        let bytes = read_small(disk, file).map_err(io(file))?.unwrap_or_default();
-        let mut has_footer = false;
-        each_batch(file, bytes.into(), |batch| {
-            has_footer |= self.take(file, batch)?;
-            Ok(())
-        })?;
-        if has_footer { Ok(()) } else { Err(damaged(file, "the snapshot has no end")) }
+    fn read_snapshot(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Path,
+        id: SnapshotId,
+    ) -> Result<(), ControllerError> {
+        let file = folder.join(id.file_name());
+        let bytes = read_small(disk, &file).map_err(io(&file))?.unwrap_or_default();
+        self.replay.load_snapshot(id, bytes.into()).map_err(|error| unreadable(&file, &error))?;
+        self.note_voters(&file);
+        Ok(())
     }
 
     /// Reads one segment; `false` where it ends in bytes that are no whole batch, which recovery cuts off.
@@ -147,7 +135,7 @@ impl Reader {
         folder: &Path,
         base: Offset,
     ) -> Result<bool, ControllerError> {
-        let path = folder.join(crate::storage::place::file_name(base, Suffix::Log));
+        let path = folder.join(file_name(base, Suffix::Log));
         let file = disk.open(&path, Access::Read).map_err(io(&path))?;
         let len = file.len().map_err(io(&path))?;
         let mut position = 0;
@@ -167,7 +155,7 @@ impl Reader {
                         }
                         rest = rest.slice(batch.bytes.len()..);
                         position += batch.bytes.len() as u64;
-                        self.take_from_log(&path, &batch)?;
+                        self.take(&path, &batch)?;
                     }
                     Err(BatchError::Truncated { .. }) if position + (rest.len() as u64) < len => break,
                     Err(BatchError::Truncated { .. }) => return Ok(rest.is_empty()),
@@ -180,91 +168,33 @@ impl Reader {
         Ok(true)
     }
 
-    fn take_from_log(&mut self, file: &Path, batch: &Batch) -> Result<(), ControllerError> {
-        let next = batch.header.next_offset();
-        self.last_epoch = self.last_epoch.max(batch.header.leader_epoch.0);
-        if next > self.end_offset {
-            self.take(file, batch)?;
-            self.end_offset = next;
+    fn take(&mut self, file: &Path, batch: &Batch) -> Result<(), ControllerError> {
+        if self.replay.take(batch).map_err(|error| unreadable(file, &error))? {
+            self.bytes += batch.bytes.len() as u64;
+            self.note_voters(file);
         }
         Ok(())
     }
 
-    /// Takes over what a batch says; `true` where it ends a snapshot.
-    fn take(&mut self, file: &Path, batch: &Batch) -> Result<bool, ControllerError> {
-        if !batch.header.is_control() {
-            let builder = &mut self.builder;
-            each_record(file, batch, |record| {
-                builder.apply(record).map_err(|error| damaged(file, &error.to_string()))
-            })?;
-            return Ok(false);
+    /// Remembers which file named the voters.
+    fn note_voters(&mut self, file: &Path) {
+        let known = self.voters.as_ref().map(|(_, voters)| voters);
+        if self.replay.voters() != known {
+            self.voters = self.replay.voters().map(|voters| (file.to_owned(), voters.clone()));
         }
-        let mut ends = false;
-        for record in
-            batch.records(&InflateLimits::default()).map_err(|error| damaged(file, &error.to_string()))?
-        {
-            let record = record.map_err(|error| damaged(file, &error.to_string()))?;
-            let kind = record.key.as_deref().and_then(ControlKey::parse).map(|key| key.kind);
-            let value = record.value.unwrap_or_default();
-            match kind {
-                Some(ControlType::KRaftVersion) => {
-                    self.kraft_version = decode::<KRaftVersionRecord>(file, value)?.kraft_version;
-                }
-                Some(ControlType::KRaftVoters) => {
-                    self.voters = Some((file.to_owned(), decode(file, value)?));
-                }
-                Some(ControlType::SnapshotFooter) => ends = true,
-                _ => {}
-            }
-        }
-        Ok(ends)
     }
 }
 
-fn each_batch(
-    file: &Path,
-    mut bytes: bytes::Bytes,
-    mut visit: impl FnMut(&Batch) -> Result<(), ControllerError>,
-) -> Result<(), ControllerError> {
-    while !bytes.is_empty() {
-        let batch = Batch::first(&bytes).map_err(|error| damaged(file, &error.to_string()))?;
-        batch.as_ref().check_crc().map_err(|error| damaged(file, &error.to_string()))?;
-        bytes = bytes.slice(batch.bytes.len()..);
-        visit(&batch)?;
+fn unreadable(file: &Path, error: &ReplayError) -> ControllerError {
+    let (file, what) = (file.to_owned(), error.to_string());
+    if error.is_newer_format() {
+        ControllerError::NewerFormat { file, what }
+    } else {
+        ControllerError::Damaged { file, why: what }
     }
-    Ok(())
 }
 
-fn each_record(
-    file: &Path,
-    batch: &Batch,
-    mut visit: impl FnMut(MetadataRecord) -> Result<(), ControllerError>,
-) -> Result<(), ControllerError> {
-    for record in
-        batch.records(&InflateLimits::default()).map_err(|error| damaged(file, &error.to_string()))?
-    {
-        let record = record.map_err(|error| damaged(file, &error.to_string()))?;
-        let decoded =
-            MetadataRecord::decode(record.value.unwrap_or_default()).map_err(|error| match error {
-                RecordError::UnknownType(_) => {
-                    ControllerError::NewerFormat { file: file.to_owned(), what: error.to_string() }
-                }
-                other => damaged(file, &format!("offset {}: {other}", record.offset)),
-            })?;
-        visit(decoded)?;
-    }
-    Ok(())
-}
-
-fn decode<M: Message>(file: &Path, value: bytes::Bytes) -> Result<M, ControllerError> {
-    M::decode(&mut Decoder::new(value), 0).map_err(|error| damaged(file, &error.to_string()))
-}
-
-fn damaged(file: &Path, why: &str) -> ControllerError {
-    ControllerError::Damaged { file: file.to_owned(), why: why.to_owned() }
-}
-
-fn io(file: &Path) -> impl FnOnce(std::io::Error) -> ControllerError {
+pub(super) fn io(file: &Path) -> impl FnOnce(std::io::Error) -> ControllerError {
     let file = file.to_owned();
     move |source| ControllerError::Io { file, source }
 }

@@ -207,6 +207,18 @@ impl Image {
         self.producer_ids.as_ref().map_or(0, |record| record.next_producer_id)
     }
 
+    /// How many access control entries there are.
+    #[must_use]
+    pub fn acl_count(&self) -> usize {
+        self.acls.len()
+    }
+
+    /// How many SCRAM credentials users have.
+    #[must_use]
+    pub fn scram_credential_count(&self) -> usize {
+        self.scram.len()
+    }
+
     /// Whether records of a transaction wait for its end.
     #[must_use]
     pub fn in_transaction(&self) -> bool {

@@ -162,8 +162,8 @@ impl MetadataRecord {
     /// Text beyond what the protocol carries.
     pub fn encode(&self, metadata_version: i16) -> Result<Bytes, EncodeError> {
         let version = self.written_version(metadata_version);
-        if metadata_version < LEVEL_DIRECTORIES && self.names_directories() {
-            return self.without_directories().encode(metadata_version);
+        if self.names_more_than(metadata_version) {
+            return self.without_what_is_newer_than(metadata_version).encode(metadata_version);
         }
         let mut encoder = Encoder::with_capacity(64);
         encoder.unsigned_varint(FRAME_VERSION);
@@ -173,36 +173,53 @@ impl MetadataRecord {
         encoder.into_bytes().map_err(|fault| EncodeError { message: self.name(), version, fault })
     }
 
-    fn names_directories(&self) -> bool {
+    /// Whether it says what records at this level have no field for.
+    fn names_more_than(&self, level: i16) -> bool {
+        let (directories, replicas, cordoned) =
+            (level < LEVEL_DIRECTORIES, level < LEVEL_ELIGIBLE_REPLICAS, level < LEVEL_CORDONED_DIRECTORIES);
         match self {
-            Self::RegisterBroker(record) => !record.log_dirs.is_empty(),
-            Self::Partition(record) => !record.directories.is_empty(),
-            Self::PartitionChange(record) => record.directories.is_some(),
+            Self::RegisterBroker(record) => {
+                directories && !record.log_dirs.is_empty() || cordoned && record.cordoned_log_dirs.is_some()
+            }
+            Self::Partition(record) => {
+                let has_eligible =
+                    record.eligible_leader_replicas.is_some() || record.last_known_elr.is_some();
+                directories && !record.directories.is_empty() || replicas && has_eligible
+            }
+            Self::PartitionChange(record) => {
+                let has_eligible =
+                    record.eligible_leader_replicas.is_some() || record.last_known_elr.is_some();
+                directories && record.directories.is_some() || replicas && has_eligible
+            }
             _ => false,
         }
     }
 
-    /// Clusters below [`LEVEL_DIRECTORIES`] do not keep track of directories: nothing is lost.
-    fn without_directories(&self) -> Self {
-        match self.clone() {
+    /// The record for a cluster that keeps track of less: of no directories, no eligible replicas.
+    fn without_what_is_newer_than(&self, level: i16) -> Self {
+        let mut older = self.clone();
+        match &mut older {
             Self::RegisterBroker(record) => {
-                Self::RegisterBroker(messages::register_broker_record::RegisterBrokerRecord {
-                    log_dirs: Vec::new(),
-                    ..record
-                })
+                record.cordoned_log_dirs = None;
+                if level < LEVEL_DIRECTORIES {
+                    record.log_dirs = Vec::new();
+                }
             }
-            Self::Partition(record) => Self::Partition(messages::partition_record::PartitionRecord {
-                directories: Vec::new(),
-                ..record
-            }),
+            Self::Partition(record) => {
+                (record.eligible_leader_replicas, record.last_known_elr) = (None, None);
+                if level < LEVEL_DIRECTORIES {
+                    record.directories = Vec::new();
+                }
+            }
             Self::PartitionChange(record) => {
-                Self::PartitionChange(messages::partition_change_record::PartitionChangeRecord {
-                    directories: None,
-                    ..record
-                })
+                (record.eligible_leader_replicas, record.last_known_elr) = (None, None);
+                if level < LEVEL_DIRECTORIES {
+                    record.directories = None;
+                }
             }
-            other => other,
+            _ => {}
         }
+        older
     }
 
     /// Changes of a registration go in the lowest version that can say them, everything else in the highest
@@ -256,7 +273,8 @@ mod tests {
             ..Default::default()
         });
         let written = MetadataRecord::decode(record.encode(LEVEL_DIRECTORIES - 1).unwrap()).unwrap();
-        assert_eq!(written, record.without_directories());
+        let MetadataRecord::Partition(written) = written else { panic!("{written:?}") };
+        assert!(written.directories.is_empty());
         let written = MetadataRecord::decode(record.encode(LEVEL_DIRECTORIES).unwrap()).unwrap();
         assert_eq!(written, record);
     }

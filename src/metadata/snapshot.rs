@@ -1,281 +1,264 @@
-//! An image as the records that make it again, in Kafka's order: features, brokers, controllers, topics,
-//! configurations, quotas, producer ids, ACLs, SCRAM credentials, delegation tokens.
+//! Snapshots of the metadata as files of batches: their names, how one is written, and what it must hold to be
+//! read. Pure: names and bytes.
+//!
+//! ```text
+//! <20 digits: end offset>-<10 digits: epoch>.checkpoint
+//!
+//!   control batch   SnapshotHeader, then KRaftVersion and KRaftVoters where the voters are dynamic
+//!   batches         the records of the image, in Kafka's order
+//!   control batch   SnapshotFooter
+//! ```
+//! It holds all that the log says below its end offset; the epoch is that of the last batch below it. Offsets
+//! inside count from 0. A file on its way in is named `<snapshot>-<number>.checkpoint.part`, one on its way out
+//! `<snapshot>.checkpoint.deleted`.
 
-use crate::protocol::messages::client_quota_record::{ClientQuotaRecord, EntityData};
-use crate::protocol::messages::config_record::ConfigRecord;
-use crate::protocol::messages::feature_level_record::FeatureLevelRecord;
-use crate::protocol::messages::topic_record::TopicRecord;
-use crate::protocol::messages::zk_migration_state_record::ZkMigrationStateRecord;
+use bytes::Bytes;
+use thiserror::Error;
 
-use super::METADATA_VERSION;
-use super::image::Image;
+use crate::protocol::messages::kraft_version_record::KRaftVersionRecord;
+use crate::protocol::messages::snapshot_footer_record::SnapshotFooterRecord;
+use crate::protocol::messages::snapshot_header_record::SnapshotHeaderRecord;
+use crate::protocol::messages::voters_record::VotersRecord;
+use crate::protocol::{Decoder, EncodeError, Message, encode_to_bytes};
+use crate::record::{Batch, BatchBuilder, BatchError, Compression, ControlKey, ControlType, InflateLimits};
+use crate::types::{LeaderEpoch, Offset};
+
 use super::record::MetadataRecord;
 
-impl Image {
-    /// Every record of a snapshot, between its header and its footer. What an open transaction holds is not
-    /// part of it: a snapshot is taken where none is open.
+/// A batch of a snapshot is closed once it is as large as this.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Which snapshot: newer ones are greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SnapshotId {
+    /// Everything below this offset of the log is in it.
+    pub end_offset: Offset,
+    /// The epoch of the last batch below that offset.
+    pub epoch: LeaderEpoch,
+}
+
+impl SnapshotId {
+    /// `<20 digits>-<10 digits>.checkpoint`
     #[must_use]
-    pub fn to_records(&self) -> Vec<MetadataRecord> {
-        let mut records = Vec::with_capacity(64 + self.topics().len() + self.topics().partition_count());
-        self.write_features(&mut records);
-        records.extend(self.brokers.values().map(|broker| broker.to_record().into()));
-        records.extend(self.controllers.values().cloned().map(MetadataRecord::from));
-        self.write_topics(&mut records);
-        self.write_configs(&mut records);
-        self.write_quotas(&mut records);
-        records.extend(self.producer_ids.clone().map(MetadataRecord::from));
-        records.extend(self.acls.values().cloned().map(MetadataRecord::from));
-        records.extend(self.scram.values().cloned().map(MetadataRecord::from));
-        records.extend(self.delegation_tokens.values().cloned().map(MetadataRecord::from));
-        records
+    pub fn file_name(self) -> String {
+        format!("{}.checkpoint", self.stem())
     }
 
-    fn write_features(&self, records: &mut Vec<MetadataRecord>) {
-        let (first, rest): (Vec<_>, Vec<_>) =
-            self.features.iter().partition(|(name, _)| name.as_str() == METADATA_VERSION);
-        for (name, level) in first.into_iter().chain(rest) {
-            let record = FeatureLevelRecord {
-                name: name.as_str().into(),
-                feature_level: *level,
-                ..FeatureLevelRecord::default()
-            };
-            records.push(record.into());
-        }
-        if let Some(zk_migration_state) = self.zk_migration_state {
-            let record = ZkMigrationStateRecord { zk_migration_state, ..ZkMigrationStateRecord::default() };
-            records.push(record.into());
-        }
+    /// The name while it is written; `unique` tells attempts apart.
+    #[must_use]
+    pub fn part_name(self, unique: u64) -> String {
+        format!("{}-{unique}.checkpoint.part", self.stem())
     }
 
-    fn write_topics(&self, records: &mut Vec<MetadataRecord>) {
-        for topic in self.topics().iter() {
-            let record = TopicRecord {
-                name: topic.name.as_str().into(),
-                topic_id: topic.id,
-                ..TopicRecord::default()
-            };
-            records.push(record.into());
-            for (number, partition) in &topic.partitions {
-                records.push(partition.to_record(topic.id, *number).into());
-            }
-        }
+    /// The name once nobody is to find it any more.
+    #[must_use]
+    pub fn deleted_name(self) -> String {
+        format!("{}.checkpoint.deleted", self.stem())
     }
 
-    fn write_configs(&self, records: &mut Vec<MetadataRecord>) {
-        for (resource, settings) in self.configs.iter() {
-            for (name, value) in settings.iter() {
-                let record = ConfigRecord {
-                    resource_type: resource.type_id,
-                    resource_name: resource.name.as_str().into(),
-                    name: name.as_str().into(),
-                    value: Some(value.as_str().into()),
-                    ..ConfigRecord::default()
-                };
-                records.push(record.into());
-            }
-        }
+    fn stem(self) -> String {
+        format!("{:020}-{:010}", self.end_offset.0, self.epoch.0)
     }
+}
 
-    fn write_quotas(&self, records: &mut Vec<MetadataRecord>) {
-        for (entity, limits) in self.client_quotas.iter() {
-            let part = |(entity_type, entity_name): &(String, Option<String>)| EntityData {
-                entity_type: entity_type.as_str().into(),
-                entity_name: entity_name.as_deref().map(Into::into),
-                ..EntityData::default()
-            };
-            for (key, value) in limits {
-                let record = ClientQuotaRecord {
-                    entity: entity.iter().map(part).collect(),
-                    key: key.as_str().into(),
-                    value: *value,
-                    ..ClientQuotaRecord::default()
-                };
-                records.push(record.into());
-            }
+/// What the name of a file in the metadata log's folder says of a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotName {
+    /// A snapshot.
+    Whole(SnapshotId),
+    /// One that was never finished.
+    Part(SnapshotId),
+    /// One that is on its way out.
+    Deleted(SnapshotId),
+}
+
+impl SnapshotName {
+    /// Reads a name; `None` for every other file, `bootstrap.checkpoint` among them.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let (offset, rest) = name.split_at_checked(20)?;
+        let (epoch, suffix) = rest.strip_prefix('-')?.split_at_checked(10)?;
+        let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(offset) || !is_number(epoch) {
+            return None;
+        }
+        let id =
+            SnapshotId { end_offset: Offset(offset.parse().ok()?), epoch: LeaderEpoch(epoch.parse().ok()?) };
+        match suffix {
+            ".checkpoint" => Some(Self::Whole(id)),
+            _ if suffix.ends_with(".checkpoint.part") => Some(Self::Part(id)),
+            _ if suffix.ends_with(".checkpoint.deleted") => Some(Self::Deleted(id)),
+            _ => None,
         }
     }
 }
 
+/// A snapshot that cannot be written.
+#[derive(Debug, Error)]
+pub enum SnapshotWriteError {
+    /// A record does not fit its message.
+    #[error(transparent)]
+    Record(#[from] EncodeError),
+    /// A batch cannot be built.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+}
+
+/// What a snapshot says besides its records.
+#[derive(Clone, Debug)]
+pub struct SnapshotHead {
+    /// Which one it is.
+    pub id: SnapshotId,
+    /// The time of the last batch that is in it.
+    pub last_contained_timestamp_ms: i64,
+    /// The time it is written at.
+    pub now_ms: i64,
+    /// The voters, where they are dynamic (kraft.version 1).
+    pub voters: Option<VotersRecord>,
+}
+
+/// Writes the records of a snapshot, batch by batch, into whatever takes bytes.
+pub struct SnapshotWriter {
+    batch: BatchBuilder,
+    next: Offset,
+    epoch: LeaderEpoch,
+    now_ms: i64,
+    level: i16,
+    /// Finished batches that nobody has taken yet.
+    out: Vec<u8>,
+}
+
+impl SnapshotWriter {
+    /// Begins with the header; records are written for a cluster at `metadata_version`.
+    ///
+    /// # Errors
+    /// The voters cannot be written.
+    pub fn new(head: &SnapshotHead, metadata_version: i16) -> Result<Self, SnapshotWriteError> {
+        let (epoch, now_ms) = (head.id.epoch, head.now_ms);
+        let header = SnapshotHeaderRecord {
+            last_contained_log_timestamp: head.last_contained_timestamp_ms,
+            ..SnapshotHeaderRecord::default()
+        };
+        let mut control = vec![(ControlType::SnapshotHeader, encoded(&header)?)];
+        if let Some(voters) = &head.voters {
+            let version = KRaftVersionRecord { kraft_version: 1, ..KRaftVersionRecord::default() };
+            control.push((ControlType::KRaftVersion, encoded(&version)?));
+            control.push((ControlType::KRaftVoters, encoded(voters)?));
+        }
+        let mut writer = Self {
+            batch: BatchBuilder::new(Compression::NONE),
+            next: Offset::ZERO,
+            epoch,
+            now_ms,
+            level: metadata_version,
+            out: Vec::new(),
+        };
+        writer.write_control(&control)?;
+        Ok(writer)
+    }
+
+    /// Adds one record.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn append(&mut self, record: &MetadataRecord) -> Result<(), SnapshotWriteError> {
+        let value = record.encode(self.level)?;
+        self.batch.append(self.now_ms, None, Some(&value), []);
+        if self.batch.size_estimate() >= BATCH_BYTES { self.close_batch() } else { Ok(()) }
+    }
+
+    /// The bytes that are finished so far, to be written behind those that were taken before.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Ends the snapshot; the last bytes.
+    ///
+    /// # Errors
+    /// The last batch cannot be built.
+    pub fn finish(mut self) -> Result<Vec<u8>, SnapshotWriteError> {
+        self.close_batch()?;
+        let footer = encoded(&SnapshotFooterRecord::default())?;
+        self.write_control(&[(ControlType::SnapshotFooter, footer)])?;
+        Ok(self.out)
+    }
+
+    fn close_batch(&mut self) -> Result<(), SnapshotWriteError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let count = self.batch.record_count();
+        self.batch.set_position(self.next, self.epoch);
+        self.batch.build_into(&mut self.out)?;
+        self.next = self.next + i64::from(count);
+        Ok(())
+    }
+
+    fn write_control(&mut self, records: &[(ControlType, Bytes)]) -> Result<(), SnapshotWriteError> {
+        let mut batch = BatchBuilder::new(Compression::NONE).control().at(self.next, self.epoch);
+        for (kind, value) in records {
+            batch.append_control(self.now_ms, *kind, value);
+        }
+        batch.build_into(&mut self.out)?;
+        self.next = self.next + records.len() as i64;
+        Ok(())
+    }
+}
+
+/// The time of the last batch that a snapshot holds, from its first bytes; `None` where they do not say.
+#[must_use]
+pub fn last_contained_timestamp(first_bytes: &Bytes) -> Option<i64> {
+    let batch = Batch::first(first_bytes).ok()?;
+    let record = batch.records(&InflateLimits::default()).ok()?.next()?.ok()?;
+    let kind = ControlKey::parse(record.key.as_deref()?)?.kind;
+    if !batch.header.is_control() || kind != ControlType::SnapshotHeader {
+        return None;
+    }
+    let header = SnapshotHeaderRecord::decode(&mut Decoder::new(record.value?), 0).ok()?;
+    Some(header.last_contained_log_timestamp)
+}
+
+fn encoded<M: Message>(message: &M) -> Result<Bytes, SnapshotWriteError> {
+    Ok(encode_to_bytes(message, 0)?)
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::protocol::messages::abort_transaction_record::AbortTransactionRecord;
-    use crate::protocol::messages::access_control_entry_record::AccessControlEntryRecord;
-    use crate::protocol::messages::begin_transaction_record::BeginTransactionRecord;
-    use crate::protocol::messages::broker_registration_change_record::BrokerRegistrationChangeRecord;
-    use crate::protocol::messages::delegation_token_record::DelegationTokenRecord;
-    use crate::protocol::messages::end_transaction_record::EndTransactionRecord;
-    use crate::protocol::messages::partition_change_record::PartitionChangeRecord;
-    use crate::protocol::messages::partition_record::PartitionRecord;
-    use crate::protocol::messages::producer_ids_record::ProducerIdsRecord;
-    use crate::protocol::messages::register_broker_record::RegisterBrokerRecord;
-    use crate::protocol::messages::register_controller_record::RegisterControllerRecord;
-    use crate::protocol::messages::remove_topic_record::RemoveTopicRecord;
-    use crate::protocol::messages::user_scram_credential_record::UserScramCredentialRecord;
-    use crate::types::{LeaderEpoch, Offset, Uuid};
-
     use super::*;
 
-    fn topic(name: &str, id: u8) -> MetadataRecord {
-        TopicRecord { name: name.into(), topic_id: Uuid([id; 16]), ..Default::default() }.into()
-    }
-
-    fn partition(id: u8, partition_id: i32) -> MetadataRecord {
-        PartitionRecord {
-            partition_id,
-            topic_id: Uuid([id; 16]),
-            replicas: vec![1],
-            isr: vec![1],
-            leader: 1,
-            leader_epoch: 0,
-            partition_epoch: 0,
-            directories: vec![Uuid([9; 16])],
-            ..Default::default()
+    #[test]
+    fn names_are_kafkas() {
+        let id = SnapshotId { end_offset: Offset(194), epoch: LeaderEpoch(1) };
+        assert_eq!(id.file_name(), "00000000000000000194-0000000001.checkpoint");
+        assert_eq!(SnapshotName::parse(&id.file_name()), Some(SnapshotName::Whole(id)));
+        assert_eq!(SnapshotName::parse(&id.part_name(7)), Some(SnapshotName::Part(id)));
+        assert_eq!(SnapshotName::parse(&id.deleted_name()), Some(SnapshotName::Deleted(id)));
+        // As Kafka names its own: a random number, and none.
+        for (suffix, name) in [
+            ("-8046389147041962534.checkpoint.part", SnapshotName::Part(id)),
+            (".checkpoint.deleted", SnapshotName::Deleted(id)),
+        ] {
+            let text = format!("00000000000000000194-0000000001{suffix}");
+            assert_eq!(SnapshotName::parse(&text), Some(name), "{text}");
         }
-        .into()
-    }
-
-    fn config(resource_type: i8, resource: &str, name: &str, value: Option<&str>) -> MetadataRecord {
-        ConfigRecord {
-            resource_type,
-            resource_name: resource.into(),
-            name: name.into(),
-            value: value.map(Into::into),
-            ..Default::default()
+        for other in [
+            "",
+            "bootstrap.checkpoint",
+            "leader-epoch-checkpoint",
+            "00000000000000000194.log",
+            "194-1.checkpoint",
+            "00000000000000000194-0000000001.checkpoint.tmp",
+            "0000000000000000019x-0000000001.checkpoint",
+            "99999999999999999999-0000000001.checkpoint",
+            "00000000000000000194-9999999999.checkpoint",
+        ] {
+            assert_eq!(SnapshotName::parse(other), None, "{other}");
         }
-        .into()
-    }
-
-    fn build(records: Vec<MetadataRecord>) -> Image {
-        let mut builder = Image::default().builder();
-        for record in records {
-            builder.apply(record).unwrap();
-        }
-        builder.finish(Offset(7), LeaderEpoch(1))
     }
 
     #[test]
-    fn a_snapshot_makes_the_same_image_and_drops_nothing() {
-        let feature =
-            FeatureLevelRecord { name: METADATA_VERSION.into(), feature_level: 30, ..Default::default() };
-        let other =
-            FeatureLevelRecord { name: "group.version".into(), feature_level: 1, ..Default::default() };
-        let quota = ClientQuotaRecord {
-            entity: vec![EntityData { entity_type: "user".into(), ..Default::default() }],
-            key: "producer_byte_rate".into(),
-            value: 5.0,
-            ..Default::default()
-        };
-        let image = build(vec![
-            other.into(),
-            feature.into(),
-            RegisterBrokerRecord {
-                broker_id: 1,
-                broker_epoch: 4,
-                rack: Some("r".into()),
-                ..Default::default()
-            }
-            .into(),
-            RegisterControllerRecord { controller_id: 1, ..Default::default() }.into(),
-            topic("b", 2),
-            topic("a", 1),
-            partition(1, 0),
-            partition(1, 1),
-            config(2, "a", "retention.ms", Some("5")),
-            config(4, "", "min.insync.replicas", Some("1")),
-            config(99, "later", "x", Some("y")),
-            quota.into(),
-            ProducerIdsRecord { broker_id: 1, broker_epoch: 4, next_producer_id: 1000, ..Default::default() }
-                .into(),
-            AccessControlEntryRecord { id: Uuid([3; 16]), ..Default::default() }.into(),
-            UserScramCredentialRecord { name: "u".into(), mechanism: 1, ..Default::default() }.into(),
-            DelegationTokenRecord { token_id: "t".into(), ..Default::default() }.into(),
-            ZkMigrationStateRecord { zk_migration_state: 4, ..Default::default() }.into(),
-        ]);
-        let records = image.to_records();
-        assert_eq!(records.len(), 17);
-        assert_eq!(build(records.clone()), image);
-        let first = MetadataRecord::decode(records[0].encode(30).unwrap()).unwrap();
-        assert!(matches!(first, MetadataRecord::FeatureLevel(record) if &*record.name == METADATA_VERSION));
-    }
-
-    #[test]
-    fn a_removed_topic_takes_its_partitions_and_settings_along() {
-        let image = build(vec![topic("a", 1), partition(1, 0), config(2, "a", "retention.ms", Some("5"))]);
-        assert_eq!(image.topics().partition_count(), 1);
-        let mut builder = image.builder();
-        builder.apply(RemoveTopicRecord { topic_id: Uuid([1; 16]), ..Default::default() }.into()).unwrap();
-        let next = builder.finish(Offset(8), LeaderEpoch(1));
-        assert!(next.topic("a").is_none() && next.topic_by_id(Uuid([1; 16])).is_none());
-        assert_eq!((next.topics().partition_count(), next.config_resources().count()), (0, 0));
-        assert!(image.topic("a").is_some(), "the older image stays as it was");
-    }
-
-    #[test]
-    fn a_named_leader_begins_an_epoch_and_every_change_counts() {
-        let mut builder = build(vec![topic("a", 1), partition(1, 0)]).builder();
-        let topic_id = Uuid([1; 16]);
-        let mut change =
-            PartitionChangeRecord { partition_id: 0, topic_id, leader: -2, ..Default::default() };
-        change.isr = Some(vec![]);
-        builder.apply(change.clone().into()).unwrap();
-        change.leader = 1;
-        builder.apply(change.into()).unwrap();
-        let image = builder.finish(Offset(9), LeaderEpoch(1));
-        let partition = image.partition("a", 0).unwrap();
-        assert_eq!((partition.leader_epoch, partition.partition_epoch), (1, 2));
-        assert_eq!(partition.directory_of(1), Uuid([9; 16]));
-    }
-
-    #[test]
-    fn a_transaction_counts_when_it_ends_and_never_when_it_is_aborted() {
-        let begin = || MetadataRecord::from(BeginTransactionRecord::default());
-        let image = build(vec![begin(), topic("a", 1)]);
-        assert!(image.in_transaction() && image.topics().is_empty());
-        let mut ended = image.builder();
-        ended.apply(EndTransactionRecord::default().into()).unwrap();
-        assert_eq!(ended.image().topics().len(), 1);
-        let mut aborted = image.builder();
-        aborted.apply(AbortTransactionRecord::default().into()).unwrap();
-        assert!(aborted.image().topics().is_empty());
-        assert!(image.builder().apply(begin()).is_err());
-    }
-
-    #[test]
-    fn records_that_do_not_fit_are_refused() {
-        let change = BrokerRegistrationChangeRecord { broker_id: 1, ..Default::default() };
-        let unfit: Vec<MetadataRecord> = vec![
-            partition(1, 0),
-            RemoveTopicRecord::default().into(),
-            topic("../etc", 1),
-            change.into(),
-            PartitionChangeRecord::default().into(),
-            EndTransactionRecord::default().into(),
-        ];
-        for record in unfit {
-            let name = record.name();
-            assert!(Image::default().builder().apply(record).is_err(), "{name}");
-        }
-        let mut builder = build(vec![topic("a", 1)]).builder();
-        assert!(builder.apply(topic("a", 2)).is_err());
-    }
-
-    #[test]
-    fn settings_and_registrations_change_and_go() {
-        let mut builder = Image::default().builder();
-        builder.apply(config(2, "a", "x", Some("1"))).unwrap();
-        builder.apply(config(2, "a", "x", None)).unwrap();
-        assert_eq!(builder.image().config_resources().count(), 0);
-        builder
-            .apply(RegisterBrokerRecord { broker_id: 1, broker_epoch: 4, ..Default::default() }.into())
-            .unwrap();
-        assert!(builder.image().broker(1).unwrap().fenced);
-        let change = BrokerRegistrationChangeRecord {
-            broker_id: 1,
-            broker_epoch: 4,
-            fenced: -1,
-            ..Default::default()
-        };
-        builder.apply(change.into()).unwrap();
-        assert!(!builder.image().broker(1).unwrap().fenced);
+    fn newer_snapshots_are_greater() {
+        let id = |end_offset, epoch| SnapshotId { end_offset: Offset(end_offset), epoch: LeaderEpoch(epoch) };
+        assert!(id(2, 1) > id(1, 9) && id(2, 2) > id(2, 1));
     }
 }

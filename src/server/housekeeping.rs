@@ -1,5 +1,5 @@
 //! What a broker does by the clock: retention, `flush.ms`, checkpoints, the expiry of producers, removal of
-//! deleted files. One task waits; the work itself runs where it may block.
+//! deleted files, snapshots of the metadata. One task waits; the work itself runs where it may block.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use crate::storage::{Checkpoint, LogPoint};
 
 /// How often `flush.ms` is looked at where a topic sets it: Kafka's scheduler never runs unless told to.
 const FLUSH_LOOK: Duration = Duration::from_millis(500);
+/// How often the metadata log is looked at, as in Kafka: its retention, and snapshots by time.
+const METADATA_LOOK: Duration = Duration::from_secs(60);
 /// How long nothing waits for longer, so that a clock that jumps is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -26,9 +28,10 @@ enum Job {
     HighWatermarks,
     ProducerExpiry,
     Deletions,
+    Metadata,
 }
 
-const JOBS: [Job; 7] = [
+const JOBS: [Job; 8] = [
     Job::Retention,
     Job::Flush,
     Job::RecoveryPoints,
@@ -36,6 +39,7 @@ const JOBS: [Job; 7] = [
     Job::HighWatermarks,
     Job::ProducerExpiry,
     Job::Deletions,
+    Job::Metadata,
 ];
 
 /// Runs for as long as the broker does.
@@ -95,6 +99,7 @@ fn interval(node: &Node, job: Job) -> Duration {
         Job::HighWatermarks => config.replica_high_watermark_checkpoint_interval_ms,
         Job::ProducerExpiry => config.producer_id_expiration_check_interval_ms,
         Job::Deletions => return deletions_due(node),
+        Job::Metadata => return METADATA_LOOK,
     };
     interval_ms(ms)
 }
@@ -126,6 +131,7 @@ fn work(node: &Node, job: Job, written: &mut Written) {
         Job::Deletions => {
             node.directories.tick(now_ms);
         }
+        Job::Metadata => node.controller.maintain(),
     }
 }
 

@@ -19,7 +19,7 @@ use super::housekeeping;
 use super::node::{Failures, Node};
 use super::producers::ProducerIds;
 use crate::config::{AdvertisedListener, BrokerConfig, ListenAddress};
-use crate::controller::{Controller, ControllerError, ControllerOptions};
+use crate::controller::{Claimant, Controller, ControllerError, ControllerOptions, FoundMetadata};
 use crate::metadata::{BrokerEndpoint, ConfigResource, Image};
 use crate::net::Limits;
 use crate::net::budget::Budget;
@@ -137,9 +137,11 @@ fn open(
     let directories = Arc::new(LogDirectories::open(disk, &paths)?);
     let node_id = node_id(&directories, &config)?;
     let cluster_id = cluster_id(&directories);
+    // A directory that is not for us stays as it is: everything is looked at before anything is written.
+    let found = Controller::examine(&claimant(&config, &directories, node_id, &cluster_id)?)?;
     directories.claim(&cluster_id, node_id, random_id)?;
     let config = Arc::new(config.with_node_id(node_id));
-    let controller = start_controller(&config, &directories, &clock, endpoints, node_id, &cluster_id)?;
+    let controller = start_controller(found, &config, &directories, &clock, endpoints, node_id, &cluster_id)?;
     let image = controller.image();
     let config = Arc::new(in_force(&config, &image, node_id));
     let partitions = Partitions::open(
@@ -153,7 +155,24 @@ fn open(
     Ok(assemble(node_id, cluster_id, config, controller, Arc::new(partitions), directories, clock))
 }
 
+fn claimant(
+    config: &BrokerConfig,
+    directories: &LogDirectories,
+    node_id: i32,
+    cluster_id: &str,
+) -> Result<Claimant, StartError> {
+    let metadata = directories.at(&config.metadata_log_dir).ok_or(StartError::NoDirectory)?;
+    Ok(Claimant {
+        disk: Arc::clone(&metadata.home().disk),
+        metadata_dir: metadata.path().to_owned(),
+        metadata_dir_id: metadata.id().unwrap_or_default(),
+        cluster_id: cluster_id.to_owned(),
+        node_id,
+    })
+}
+
 fn start_controller(
+    found: FoundMetadata,
     config: &Arc<BrokerConfig>,
     directories: &LogDirectories,
     clock: &Arc<dyn Clock>,
@@ -162,7 +181,7 @@ fn start_controller(
     cluster_id: &str,
 ) -> Result<Controller, StartError> {
     let metadata = directories.at(&config.metadata_log_dir).ok_or(StartError::NoDirectory)?;
-    Ok(Controller::start(ControllerOptions {
+    let options = ControllerOptions {
         home: metadata.home().clone(),
         metadata_dir: metadata.path().to_owned(),
         metadata_dir_id: metadata.id().unwrap_or_default(),
@@ -174,7 +193,8 @@ fn start_controller(
         endpoints,
         controller_endpoint: controller_endpoint(config),
         clean_broker_epoch: directories.clean_broker_epoch(),
-    })?)
+    };
+    Ok(Controller::start_on(found, options)?)
 }
 
 /// What the configuration says of a controller's listener: nobody listens there while the node is alone, but

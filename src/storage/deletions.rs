@@ -26,7 +26,8 @@ pub struct DeletionQueue {
 }
 
 impl DeletionQueue {
-    fn add_file(&self, path: PathBuf, due_ms: i64) {
+    /// Puts a file in the queue that nobody finds under its name any more.
+    pub fn add_file(&self, path: PathBuf, due_ms: i64) {
         self.doomed.lock().push(Doomed { path, is_folder: false, due_ms });
     }
 

@@ -75,8 +75,9 @@ impl LogDirectories {
         log.folder().parent().and_then(|path| self.at(path))
     }
 
-    /// Checks that all directories belong to this node of this cluster and have ids of their own, and gives
-    /// those that are new a `meta.properties`.
+    /// Checks that all directories belong to this node of this cluster and have ids of their own; then takes
+    /// their clean marks away and gives those that are new a `meta.properties`. Nothing is written before all
+    /// of them were checked.
     ///
     /// # Errors
     /// `Foreign`, or the disk failed.
@@ -87,6 +88,7 @@ impl LogDirectories {
         mut new_directory_id: impl FnMut() -> Uuid,
     ) -> Result<(), DirectoryError> {
         let mut ids: Vec<Uuid> = Vec::new();
+        let mut claimed = Vec::with_capacity(self.directories.len());
         for directory in &self.directories {
             let meta = directory.meta().unwrap_or(MetaProperties {
                 version: 1,
@@ -118,6 +120,10 @@ impl LogDirectories {
                 node_id: Some(node_id),
                 directory_id: Some(directory_id),
             };
+            claimed.push((directory, complete));
+        }
+        for (directory, complete) in claimed {
+            directory.take_clean_mark()?;
             if directory.meta().as_ref() != Some(&complete) {
                 directory.write_meta(complete)?;
             }

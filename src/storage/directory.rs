@@ -145,8 +145,8 @@ impl fmt::Debug for LogDirectory {
 }
 
 impl LogDirectory {
-    /// Locks the directory, making it where it is missing, and reads what it says of itself. Its clean mark is
-    /// taken away: from here on only a clean stop makes it clean.
+    /// Locks the directory, making it where it is missing, and reads what it says of itself. Nothing but the
+    /// lock's own file is touched.
     ///
     /// # Errors
     /// [`DirectoryError`].
@@ -165,9 +165,6 @@ impl LogDirectory {
         let meta = read_meta(&*disk, path)?;
         let mark = path.join(CLEAN_SHUTDOWN_FILE);
         let clean = read_small(&*disk, &mark).map_err(StorageError::io("read", &mark))?;
-        if clean.is_some() {
-            disk.remove_file(&mark).map_err(StorageError::io("remove", &mark))?;
-        }
         Ok(Arc::new(Self {
             path: path.to_owned(),
             recovery_points: read_checkpoint(&*disk, path, RECOVERY_POINT_FILE)?,
@@ -211,6 +208,19 @@ impl LogDirectory {
     #[must_use]
     pub fn id(&self) -> Option<Uuid> {
         self.meta.lock().as_ref().and_then(|meta| meta.directory_id)
+    }
+
+    /// Takes the clean mark away: from here on only a clean stop makes the directory clean. Called before
+    /// anything else is written to it.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn take_clean_mark(&self) -> Result<(), StorageError> {
+        if self.clean_broker_epoch.is_none() {
+            return Ok(());
+        }
+        let mark = self.path.join(CLEAN_SHUTDOWN_FILE);
+        self.home.disk.remove_file(&mark).map_err(StorageError::io("remove", &mark))
     }
 
     /// Writes `meta.properties`.

@@ -136,6 +136,11 @@ impl Log {
         self.segments.first().map_or(self.log_end_offset, |segment| segment.base)
     }
 
+    /// Where each segment begins, in order.
+    pub fn segment_base_offsets(&self) -> impl Iterator<Item = Offset> + '_ {
+        self.segments.iter().map(|segment| segment.base)
+    }
+
     /// Everything below is on every in-sync replica.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {

@@ -147,7 +147,7 @@ class KafkaTools:
 
     PACKAGE = "org.apache.kafka.tools."
     CLASSES = {
-        "broker-api-versions": "BrokerApiVersionsCommand", "cluster": "ClusterTool", "console-consumer": "consumer.ConsoleConsumer",
+        "acls": "AclCommand", "broker-api-versions": "BrokerApiVersionsCommand", "cluster": "ClusterTool", "console-consumer": "consumer.ConsoleConsumer",
         "console-producer": "ConsoleProducer", "delete-records": "DeleteRecordsCommand", "dump-log": "DumpLogSegments",
         "features": "FeatureCommand", "get-offsets": "GetOffsetShell", "log-dirs": "LogDirsCommand",
         "producer-perf-test": "ProducerPerformance", "replica-verification": "ReplicaVerificationTool",

@@ -1,5 +1,5 @@
 //! Metadata that Apache Kafka wrote (`testdata/kafka`): read, understood, written again to the same bytes, and
-//! taken over by a controller of ours where the quorum allows it.
+//! taken over by a controller of ours where the quorum allows it and nothing is in it that klamm cannot honour.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,9 @@ use bytes::Bytes;
 use klamm::config::BrokerConfig;
 use klamm::controller::{Controller, ControllerError, ControllerOptions};
 use klamm::metadata::{ConfigResource, Image, METADATA_VERSION, MetadataRecord};
-use klamm::record::{Batch, InflateLimits};
+use klamm::protocol::messages::remove_access_control_entry_record::RemoveAccessControlEntryRecord;
+use klamm::protocol::messages::remove_user_scram_credential_record::RemoveUserScramCredentialRecord;
+use klamm::record::{Batch, BatchBuilder, Compression, InflateLimits};
 use klamm::storage::checkpoint::MetaProperties;
 use klamm::storage::{LogHome, RealDisk};
 use klamm::types::{LeaderEpoch, ManualClock, Offset};
@@ -21,8 +23,55 @@ fn testdata(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/kafka").join(name)
 }
 
-/// A copy of what a start looks at: the metadata and the files beside it.
+/// A copy of what a start looks at, as it is once the administrator has removed ACLs and SCRAM credentials.
 fn copy_of(name: &str) -> tempfile::TempDir {
+    let copy = exact_copy_of(name);
+    remove_guards(&copy.path().join(LOG));
+    copy
+}
+
+/// Appends the records that remove every ACL and SCRAM credential.
+pub fn remove_guards(log: &Path) {
+    let mut batch = BatchBuilder::new(Compression::NONE);
+    for record in image_of(&values(log)).to_records() {
+        let removal: MetadataRecord = match record {
+            MetadataRecord::AccessControlEntry(entry) => {
+                RemoveAccessControlEntryRecord { id: entry.id, ..Default::default() }.into()
+            }
+            MetadataRecord::UserScramCredential(credential) => RemoveUserScramCredentialRecord {
+                name: credential.name,
+                mechanism: credential.mechanism,
+                ..Default::default()
+            }
+            .into(),
+            _ => continue,
+        };
+        batch.append(1_700_000_000_000, None, Some(&removal.encode(30).unwrap()), []);
+    }
+    append_batch(log, batch);
+}
+
+/// Appends a batch where the log ends, in its last epoch.
+pub fn append_batch(log: &Path, mut batch: BatchBuilder) {
+    if batch.is_empty() {
+        return;
+    }
+    let mut bytes = fs::read(log).unwrap();
+    let mut rest = Bytes::from(bytes.clone());
+    let mut last = None;
+    while !rest.is_empty() {
+        let batch = Batch::first(&rest).unwrap();
+        rest = rest.slice(batch.bytes.len()..);
+        last = Some(batch.header);
+    }
+    let last = last.unwrap();
+    batch.set_position(last.next_offset(), last.leader_epoch);
+    batch.build_into(&mut bytes).unwrap();
+    fs::write(log, bytes).unwrap();
+}
+
+/// A copy of what a start looks at: the metadata and the files beside it.
+fn exact_copy_of(name: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let from = testdata(name);
     fs::create_dir(copy.path().join("__cluster_metadata-0")).unwrap();
@@ -56,7 +105,7 @@ fn start(directory: &Path) -> Result<Controller, ControllerError> {
 }
 
 /// The values of all metadata records of a segment or snapshot.
-fn values(file: &Path) -> Vec<Bytes> {
+pub fn values(file: &Path) -> Vec<Bytes> {
     let mut bytes = Bytes::from(fs::read(file).unwrap());
     let mut values = Vec::new();
     while !bytes.is_empty() {
@@ -70,7 +119,7 @@ fn values(file: &Path) -> Vec<Bytes> {
     values
 }
 
-fn image_of(values: &[Bytes]) -> Image {
+pub fn image_of(values: &[Bytes]) -> Image {
     let mut builder = Image::default().builder();
     for value in values {
         builder.apply(MetadataRecord::decode(value.clone()).unwrap()).unwrap();
@@ -180,7 +229,7 @@ fn the_newest_snapshot_and_the_log_behind_it_say_what_the_whole_log_says() {
 
 #[test]
 fn a_node_of_a_cluster_is_refused_and_left_as_it_is() {
-    let copy = copy_of("cluster-node");
+    let copy = exact_copy_of("cluster-node");
     let log = fs::read(copy.path().join(LOG)).unwrap();
     let error = start(copy.path()).expect_err("it has other voters").to_string();
     assert!(error.contains("voters [1, 2, 3]") && error.contains("quorum-state"), "{error}");

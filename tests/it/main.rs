@@ -4,6 +4,7 @@
 
 mod admin;
 mod admin_commands;
+mod adoption;
 mod allocation;
 mod batches;
 mod command_line;
@@ -25,12 +26,14 @@ mod kill;
 mod limits;
 mod manual;
 mod message_tables;
+mod metadata_records;
 mod oracle;
 mod pipes;
 mod produces;
 mod random;
 mod random_message;
 mod serving;
+mod snapshots;
 mod storage;
 mod tidy;
 mod transcripts;

@@ -14,7 +14,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("protocol", &["types"]),
     ("storage", &["types", "observe", "config", "record"]),
     ("security", &["types"]),
-    ("metadata", &["types", "config", "protocol", "security"]),
+    ("metadata", &["types", "config", "record", "protocol", "security"]),
     ("net", &["types", "observe", "config", "protocol", "security"]),
     ("replication", &["types", "observe", "config", "record", "protocol", "storage", "metadata", "net"]),
     ("coordinator", &["types", "observe", "config", "record", "protocol", "metadata"]),

@@ -40,15 +40,39 @@ def read_all(world, bootstrap, topics):
     }
 
 
+def with_authorizer(*settings):
+    """Options for a Kafka that honours the ACLs of its directory, and lets everybody in beside them."""
+    authorizer = ("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "allow.everyone.if.no.acl.found=true",
+                  "super.users=User:ANONYMOUS")
+    return [word for setting in (*authorizer, *settings) for word in ("--set", setting)]
+
+
+def refused_until(world, folder, word):
+    """klamm names what it cannot honour, and leaves the directory to Kafka."""
+    code, out, err = run_klamm("serve", "-d", folder / "1", "--listen", "127.0.0.1:0", seconds=20)
+    expect("exit code", code, 1)
+    expect_in("it says why", word, (out + err).decode())
+
+
 def kafka_to_klamm(world):
     """The committed directory of Apache Kafka, served by klamm, written to, and back in Apache Kafka."""
     folder = world.folder / "kafka-to-klamm"
     shutil.copytree(CLEAN, folder / "1")
+    refused_until(world, folder, "ACLs")
     # offset counts: with gaps, markers and DeleteRecords left out, so that a count is an end.
     topics = {f"codec-{codec}": 16 for codec in CODECS} | {"idempotent": 56, "binary": 4, "append-time": 16, "segments": 121}
-    kafka = KafkaBroker(folder, "--standalone", "--adopt")
+    kafka = KafkaBroker(folder, "--standalone", "--adopt", *with_authorizer())
     world.running.append(kafka)
     by_kafka = read_all(world, kafka.bootstrap, topics)
+    # What klamm's refusal says is to be done.
+    world.tools().out("acls", "--bootstrap-server", kafka.bootstrap, "--remove", "--force", "--group", "*", "--operation", "Describe",
+                      "--deny-principal", "User:bob", "--deny-host", "10.0.0.1")
+    kafka.stop()
+    refused_until(world, folder, "SCRAM")
+    kafka = KafkaBroker(folder, "--standalone", "--adopt", *with_authorizer())
+    world.running.append(kafka)
+    world.tools().out("configs", "--bootstrap-server", kafka.bootstrap, "--alter", "--entity-type", "users", "--entity-name", "alice",
+                      "--delete-config", "SCRAM-SHA-256")
     kafka.stop()
     klamm = KlammBroker(folder / "1")
     world.running.append(klamm)

@@ -121,6 +121,7 @@ fn kafka_15375_a_start_that_failed_leaves_no_clean_mark() {
     drop(directories);
     // The next start opens one log, and fails at the other.
     let directories = node.start(1);
+    directories.claim("cluster", 1, || Uuid::ONE).unwrap();
     let mut planned = directories.plan(NOW).unwrap();
     let (log, _) = planned.pop().unwrap().open(LogOptions::default(), NOW).unwrap();
     drop(planned);
