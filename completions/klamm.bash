@@ -511,12 +511,24 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__consume)
-            opts="-p -o -e -c -f -D -K -Z -u -b -d -X -h --partitions --offset --exit --count --tail --idle --format --delimiter --key-delimiter --null --json --grep --unbuffered --uncommitted --control-records --bootstrap --dir --timeout --help"
+            opts="-g -p -o -e -c -f -D -K -Z -u -b -d -X -h --group --commit --partitions --offset --exit --count --tail --idle --format --delimiter --key-delimiter --null --json --grep --unbuffered --uncommitted --control-records --bootstrap --dir --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -g)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --commit)
+                    COMPREPLY=($(compgen -W "after before never" -- "${cur}"))
+                    return 0
+                    ;;
                 --partitions)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

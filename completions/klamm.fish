@@ -68,6 +68,10 @@ complete -c klamm -n "__fish_klamm_using_subcommand produce" -l keep-partition -
 complete -c klamm -n "__fish_klamm_using_subcommand produce" -l report -d 'Print topic, partition and offset of every record that was acknowledged'
 complete -c klamm -n "__fish_klamm_using_subcommand produce" -s T -l tee -d 'Print the input again, record by record, as it is sent'
 complete -c klamm -n "__fish_klamm_using_subcommand produce" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -s g -l group -d 'Read as a member of this consumer group: begin at its commits, commit what was written' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l commit -d 'With -g, when to commit: after records are written (each is read at least once), before (at most once), or never' -r -f -a "after\t''
+before\t''
+never\t''"
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -s p -l partitions -d 'Only these partitions: 0,2-4' -r
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -s o -l offset -d 'Where to begin, and to end: beginning, end, N, -N, N:M, @TIME, @TIME:@TIME [default: beginning]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -s c -l count -d 'Stop after so many records' -r

@@ -130,6 +130,16 @@ pub async fn interrupted() -> anyhow::Result<()> {
     Ok(tokio::signal::ctrl_c().await?)
 }
 
+/// Resolves at the next SIGTERM, which then no longer ends the process.
+///
+/// # Errors
+/// Where the handler cannot be installed.
+pub async fn terminated() -> anyhow::Result<()> {
+    let mut signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    signals.recv().await;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,6 +33,8 @@ pub enum Lane {
     Produce,
     /// Fetch, which waits for data.
     Fetch,
+    /// JoinGroup and its kin, which wait for a group's other members.
+    Group,
 }
 
 /// A cluster. Cheap to clone; the clones share connections and metadata.
@@ -272,7 +274,7 @@ impl Cluster {
     }
 
     /// A connection to whichever broker answers first, kept for the next call.
-    async fn home(&self) -> Result<Connection, ClientError> {
+    pub(super) async fn home(&self) -> Result<Connection, ClientError> {
         let mut home = self.inner.home.lock().await;
         if let Some(connection) = home.as_ref().filter(|connection| connection.broken().is_none()) {
             return Ok(connection.clone());

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::record::{Codec, Compression};
 
+use super::membership::Assignor;
 use super::options::{Backoff, ClientOptions};
 use super::partitioner::Partitioner;
 use super::properties::{PROPERTIES, Property};
@@ -22,6 +23,8 @@ pub struct ClientConfig {
     pub producer: ProducerOptions,
     /// What consuming needs.
     pub consumer: ConsumerOptions,
+    /// What consuming in a group needs.
+    pub group: GroupOptions,
 }
 
 /// When a broker answers a Produce request.
@@ -110,6 +113,41 @@ pub struct ConsumerOptions {
     pub check_crcs: bool,
     /// `client.rack`: a replica in the same rack may answer.
     pub rack: String,
+}
+
+/// Which of Kafka's group protocols a member speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GroupProtocol {
+    /// Members elect a leader, which shares out.
+    #[default]
+    Classic,
+    /// The coordinator shares out (KIP-848).
+    Consumer,
+}
+
+/// What a [`super::Membership`] needs to know.
+#[derive(Debug, Clone)]
+pub struct GroupOptions {
+    /// `group.protocol`.
+    pub protocol: GroupProtocol,
+    /// `group.remote.assignor`: what the coordinator shares out by.
+    pub remote_assignor: Option<String>,
+    /// `partition.assignment.strategy`, what is liked best first.
+    pub assignors: Vec<Assignor>,
+    /// `group.instance.id`.
+    pub instance_id: Option<String>,
+    /// `session.timeout.ms`: silent for so long, a member counts as dead.
+    pub session_timeout: Duration,
+    /// `heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// `max.poll.interval.ms`: how long the reader may be at work without coming back for more.
+    pub poll_interval_max: Duration,
+    /// `enable.auto.commit`.
+    pub commits: bool,
+    /// `auto.commit.interval.ms`.
+    pub commit_interval: Duration,
+    /// `exclude.internal.topics`: patterns pass over Kafka's own topics.
+    pub excludes_internal: bool,
 }
 
 /// Why a property cannot be set. A wrong use of the command line.
@@ -210,6 +248,33 @@ impl Default for ConsumerOptions {
     }
 }
 
+impl Default for GroupOptions {
+    fn default() -> Self {
+        Self {
+            protocol: GroupProtocol::default(),
+            remote_assignor: None,
+            assignors: vec![Assignor::Range, Assignor::CooperativeSticky],
+            instance_id: None,
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(3),
+            poll_interval_max: Duration::from_secs(300),
+            commits: true,
+            commit_interval: Duration::from_secs(5),
+            excludes_internal: true,
+        }
+    }
+}
+
+impl GroupOptions {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.heartbeat_interval >= self.session_timeout {
+            let message = "heartbeat.interval.ms must be below session.timeout.ms";
+            return Err(ConfigError::Conflict(message.to_owned()));
+        }
+        Ok(())
+    }
+}
+
 impl ClientConfig {
     /// Sets `properties` one after the other; returns what is to be told about those without effect.
     ///
@@ -224,6 +289,7 @@ impl ClientConfig {
             notes.extend(self.set(name, value)?);
         }
         self.producer.check()?;
+        self.group.check()?;
         Ok(notes)
     }
 

@@ -4,6 +4,7 @@
 //! - [`Cluster`]: many brokers; bootstrap, metadata, leaders, retries.
 //! - [`Producer`]: records to topics, in order, once, with a report for each.
 //! - [`Consumer`]: records from partitions, in order, to an exact end.
+//! - [`Membership`]: which partitions are a group member's now, by either of Kafka's group protocols.
 //! - [`ClientConfig`]: `-X key=value` by Kafka's Java names and librdkafka's synonyms.
 //!
 //! The client promises: a call ends (every wait has a deadline), an answer is never taken for another
@@ -17,6 +18,7 @@ mod consumer;
 mod error;
 #[cfg(test)]
 mod fake;
+mod membership;
 mod metadata;
 mod options;
 mod partitioner;
@@ -28,11 +30,16 @@ mod versions;
 pub use address::{Address, Bootstrap, InvalidAddress};
 pub use cluster::{Cluster, Lane};
 pub use config::{
-    Acks, ClientConfig, ConfigError, ConsumerOptions, IsolationLevel, OffsetReset, ProducerOptions,
+    Acks, ClientConfig, ConfigError, ConsumerOptions, GroupOptions, GroupProtocol, IsolationLevel,
+    OffsetReset, ProducerOptions,
 };
 pub use connection::{Connection, Pending, Written};
 pub use consumer::{Assignment, ConsumeError, Consumer, Fetched, Pulled, Reading};
 pub use error::{BrokerError, ClientError};
+pub use membership::{
+    Assignor, Committed, CommittedOffsets, Group, Identity, Membership, MembershipError, MembershipEvent,
+    Subscription, read_assignment, read_subscribed_topics,
+};
 pub use metadata::{BrokerMetadata, ClusterMetadata, PartitionMetadata, TopicMetadata, Topics};
 pub use options::{Backoff, ClientOptions};
 pub use partitioner::{Partitioner, murmur2};

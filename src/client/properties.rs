@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::record::Codec;
 
-use super::config::{Acks, ClientConfig, IsolationLevel, OffsetReset};
+use super::config::{Acks, ClientConfig, GroupProtocol, IsolationLevel, OffsetReset};
+use super::membership::Assignor;
 use super::partitioner::Partitioner;
 
 /// What a property does.
@@ -21,7 +22,7 @@ pub(super) enum Property {
 use Property::{Nothing, Refused, Sets};
 
 const BY_FLAG: &str = "it is given by a flag of the command";
-const NO_GROUP: &str = "klamm reads without a consumer group here";
+const IN_ITS_OWN_TIME: &str = "klamm decides in its own time";
 const NO_JVM: &str = "it configures Java classes";
 const OWN_TRANSPORT: &str = "the system's own socket settings are used";
 const OWN_RUNTIME: &str = "it tunes the inside of another client";
@@ -113,27 +114,29 @@ pub(super) const PROPERTIES: &[(&[&str], Property)] = &[
     (&["bootstrap.servers", "metadata.broker.list"], Refused("brokers are given by -b")),
     (&["transactional.id"], Refused(NO_TRANSACTIONS)),
     (&["transaction.timeout.ms", "transaction.two.phase.commit.enable"], Nothing(NO_TRANSACTIONS)),
-    (
-        &["group.id", "group.instance.id", "group.protocol", "group.protocol.type", "group.remote.assignor"],
-        Nothing(NO_GROUP),
-    ),
+    (&["group.protocol"], Sets(|c, v| protocol(v).map(|p| c.group.protocol = p))),
+    (&["group.remote.assignor"], Sets(|c, v| name(v).map(|n| c.group.remote_assignor = n))),
+    (&["group.instance.id"], Sets(|c, v| name(v).map(|n| c.group.instance_id = n))),
+    (&["partition.assignment.strategy"], Sets(|c, v| assignors(v).map(|a| c.group.assignors = a))),
+    (&["session.timeout.ms"], Sets(|c, v| millis(v).map(|d| c.group.session_timeout = d))),
+    (&["heartbeat.interval.ms"], Sets(|c, v| millis(v).map(|d| c.group.heartbeat_interval = d))),
+    (&["max.poll.interval.ms"], Sets(|c, v| millis(v).map(|d| c.group.poll_interval_max = d))),
+    (&["enable.auto.commit"], Sets(|c, v| boolean(v).map(|b| c.group.commits = b))),
+    (&["auto.commit.interval.ms"], Sets(|c, v| millis(v).map(|d| c.group.commit_interval = d))),
+    (&["exclude.internal.topics"], Sets(|c, v| boolean(v).map(|b| c.group.excludes_internal = b))),
+    (&["group.id"], Nothing(BY_FLAG)),
     (
         &[
-            "enable.auto.commit",
-            "auto.commit.interval.ms",
+            "group.protocol.type",
             "enable.auto.offset.store",
             "offset.store.method",
-            "session.timeout.ms",
-            "heartbeat.interval.ms",
-            "max.poll.interval.ms",
-            "partition.assignment.strategy",
             "coordinator.query.interval.ms",
             "share.acknowledgement.mode",
             "share.acquire.mode",
         ],
-        Nothing(NO_GROUP),
+        Nothing(IN_ITS_OWN_TIME),
     ),
-    (&["exclude.internal.topics", "topic.blacklist"], Nothing("topics are named one by one")),
+    (&["topic.blacklist"], Nothing("a pattern can say what it leaves out")),
     (&["enable.partition.eof"], Nothing(BY_FLAG)),
     (&["max.poll.records", "consume.callback.max.messages"], Nothing(OWN_RUNTIME)),
     (
@@ -296,6 +299,28 @@ fn reset(text: &str) -> Result<OffsetReset, String> {
         "none" | "error" => Ok(OffsetReset::None),
         _ => Err("earliest, latest or none is expected".to_owned()),
     }
+}
+
+fn protocol(text: &str) -> Result<GroupProtocol, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "classic" => Ok(GroupProtocol::Classic),
+        "consumer" => Ok(GroupProtocol::Consumer),
+        _ => Err("classic or consumer is expected".to_owned()),
+    }
+}
+
+fn assignors(text: &str) -> Result<Vec<Assignor>, String> {
+    let known: Option<Vec<Assignor>> = text.split(',').map(|name| Assignor::from_name(name.trim())).collect();
+    known.ok_or_else(|| {
+        "a list of range, roundrobin, sticky and cooperative-sticky is expected, the liked best first"
+            .to_owned()
+    })
+}
+
+/// Nothing is no name.
+#[allow(clippy::unnecessary_wraps, reason = "the table's functions may all fail")]
+fn name(text: &str) -> Result<Option<String>, String> {
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
 fn plaintext(text: &str) -> Result<(), String> {

@@ -5,6 +5,8 @@
 
 mod directory;
 mod filter;
+mod group;
+mod positions;
 mod print;
 mod range;
 mod source;
@@ -18,7 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::cli::args::{Connection, Target};
-use crate::cli::exit::{Exit, interrupted, usage};
+use crate::cli::exit::{Exit, interrupted, terminated, usage};
 use crate::cli::format::escape::unescape;
 use crate::cli::format::output::OutputFormat;
 use crate::cli::output::Output;
@@ -45,12 +47,22 @@ Examples:
   klamm consume orders -o @-15m --grep 'k:^user-7$' --json
   klamm consume orders -o '@2026-01-01T00:00:00Z:@2026-01-02T00:00:00Z'
   klamm consume orders --tail 20
+  klamm consume orders -g billing --json | ./bill
+  klamm consume '^orders-' -g audit -e -X group.protocol=consumer
   klamm consume picture -c 1 -D '' > picture.png
   klamm consume orders -e -d /var/lib/kafka")]
 pub struct Args {
-    /// The topics
+    /// The topics; with -g also patterns: ^orders-.*
     #[arg(required = true)]
     topics: Vec<String>,
+
+    /// Read as a member of this consumer group: begin at its commits, commit what was written
+    #[arg(short, long, value_name = "GROUP", conflicts_with_all = ["partitions", "offset", "tail"])]
+    group: Option<String>,
+
+    /// With -g, when to commit: after records are written (each is read at least once), before (at most once), or never
+    #[arg(long, value_name = "WHEN", requires = "group")]
+    commit: Option<CommitWhen>,
 
     /// Only these partitions: 0,2-4
     #[arg(short, long, value_name = "LIST")]
@@ -126,8 +138,11 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         config.consumer.isolation = IsolationLevel::ReadUncommitted;
     }
     let clock: Arc<dyn Clock> = SystemClock::new();
-    let wish = wish(args, clock.now_ms())?;
     let mut printer = printer(args)?;
+    if let Some(group) = &args.group {
+        return group::run(args, group, config, &mut printer, output);
+    }
+    let wish = wish(args, clock.now_ms())?;
     if printer.is_done() {
         return Ok(Exit::Done);
     }
@@ -137,7 +152,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         Target::Cluster(list) => runtime.block_on(Source::cluster(&list, config))?,
         Target::Dir(dir) => Source::directory(&dir, config.consumer.isolation, Arc::clone(&clock))?,
     };
-    let interrupt = Interrupt::listen(&runtime);
+    let interrupt = Interrupt::listen(&runtime, false);
     let mut work =
         Work { runtime: &runtime, source, clock, interrupt, idle: args.idle, failed: false, output };
     let outcome = work.run(&wish, &mut printer);
@@ -198,24 +213,47 @@ fn printer(args: &Args) -> anyhow::Result<Printer> {
     Ok(printer)
 }
 
-/// Set by SIGINT.
+/// When a group's commits are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CommitWhen {
+    After,
+    Before,
+    Never,
+}
+
+/// Set by SIGINT, and by SIGTERM where that is to be heard.
 #[derive(Default)]
 struct Interrupt {
     is_set: AtomicBool,
+    /// It was SIGTERM: whoever stops us in order shall hear that we did.
+    is_orderly: AtomicBool,
     set: Notify,
 }
 
 impl Interrupt {
-    fn listen(runtime: &Runtime) -> Arc<Self> {
+    fn listen(runtime: &Runtime, hears_terminate: bool) -> Arc<Self> {
         let interrupt = Arc::<Self>::default();
         let listening = Arc::clone(&interrupt);
         runtime.spawn(async move {
             if interrupted().await.is_ok() {
-                listening.is_set.store(true, Ordering::Relaxed);
-                listening.set.notify_one();
+                listening.raise();
             }
         });
+        if hears_terminate {
+            let listening = Arc::clone(&interrupt);
+            runtime.spawn(async move {
+                if terminated().await.is_ok() {
+                    listening.is_orderly.store(true, Ordering::Relaxed);
+                    listening.raise();
+                }
+            });
+        }
         interrupt
+    }
+
+    fn raise(&self) {
+        self.is_set.store(true, Ordering::Relaxed);
+        self.set.notify_one();
     }
 
     fn is_set(&self) -> bool {

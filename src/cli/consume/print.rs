@@ -30,6 +30,9 @@ pub(super) struct Printer {
     pub(super) is_unbuffered: bool,
     pub(super) reading: Reading,
     pub(super) printed: u64,
+    /// Behind the last record that was printed or passed over, and its batch's epoch, since the last
+    /// [`Printer::print`] began.
+    pub(super) position: Option<(i64, i32)>,
     buffer: Vec<u8>,
 }
 
@@ -69,6 +72,7 @@ impl Printer {
             is_unbuffered: false,
             reading: Reading::default(),
             printed: 0,
+            position: None,
             buffer: Vec::new(),
         }
     }
@@ -80,6 +84,7 @@ impl Printer {
 
     /// Prints what was fetched.
     pub(super) fn print(&mut self, fetched: &Fetched, output: &mut Output) -> Result<(), PrintError> {
+        self.position = None;
         if self.is_done() {
             return Ok(());
         }
@@ -94,9 +99,33 @@ impl Printer {
             _ => self.print_records(fetched, &mut reading, output),
         };
         self.reading = reading;
-        output.write_all(&self.buffer)?;
+        let written = output.write_all(&self.buffer);
         self.buffer.clear();
-        read
+        written?;
+        read?;
+        if !self.is_done() {
+            self.position = Some(fetched.next_position());
+        }
+        Ok(())
+    }
+
+    /// Where printing `fetched` would end, without printing it.
+    pub(super) fn foresee(&mut self, fetched: &Fetched) -> Result<(i64, i32), PrintError> {
+        let mut left = self.count_max - self.printed;
+        let mut position = fetched.next_position();
+        if self.count_max == u64::MAX {
+            return Ok(position);
+        }
+        let Self { filters, reading, .. } = self;
+        let _ = fetched.read(reading, |batch, record| {
+            left -= u64::from(filters.iter().all(|filter| filter.holds(&fetched.topic, record)));
+            if left > 0 {
+                return Ok::<_, PrintError>(ControlFlow::Continue(()));
+            }
+            position = (record.offset.0 + 1, batch.leader_epoch.0);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(position)
     }
 
     /// The usual case: a value and a delimiter.
@@ -109,8 +138,9 @@ impl Printer {
     ) -> Result<(), PrintError> {
         let buffer = &mut self.buffer;
         let left = self.count_max - self.printed;
+        let position = &mut self.position;
         let mut count = 0;
-        let read = fetched.read(reading, |_, record| {
+        let read = fetched.read(reading, |batch, record| {
             buffer.extend_from_slice(record.value.unwrap_or_default());
             buffer.extend_from_slice(delimiter);
             if buffer.len() >= WRITE_BYTES {
@@ -118,6 +148,7 @@ impl Printer {
                 buffer.clear();
             }
             count += 1;
+            *position = Some((record.offset.0 + 1, batch.leader_epoch.0));
             Ok::<_, PrintError>(if count < left { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         });
         self.printed += count;
@@ -134,6 +165,7 @@ impl Printer {
             if self.filters.iter().all(|filter| filter.holds(&fetched.topic, record)) {
                 self.one(fetched, batch, record, output)?;
             }
+            self.position = Some((record.offset.0 + 1, batch.leader_epoch.0));
             Ok(if self.is_done() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
         read.map(|_| ())

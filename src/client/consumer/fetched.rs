@@ -43,6 +43,15 @@ pub struct Reading {
 }
 
 impl Fetched {
+    /// Where reading goes on after all of this, and the epoch of the last batch.
+    #[must_use]
+    pub fn next_position(&self) -> (i64, i32) {
+        let sound = batches(&self.batches).map_while(Result::ok);
+        let last = sound.last().map(|batch| (batch.header.next_offset().0, batch.header.leader_epoch.0));
+        let (next, epoch) = last.unwrap_or((self.from, -1));
+        (next.clamp(self.from, self.end.max(self.from)), epoch)
+    }
+
     /// Lends each record, in order, to `each`, which may break off.
     ///
     /// # Errors

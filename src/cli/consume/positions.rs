@@ -1,0 +1,168 @@
+//! How far a group's partitions are read, written to stdout, and committed.
+//!
+//! `committed <= written <= read`, partition by partition: what is read becomes written when stdout has taken all of it,
+//! and only what is written is committed.
+
+use std::collections::BTreeMap;
+
+use crate::client::{Assignment, Committed};
+use crate::types::TopicPartition;
+
+/// Where a partition of ours stands. Offsets are those of the next record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Position {
+    read: i64,
+    read_epoch: i32,
+    written: i64,
+    written_epoch: i32,
+    committed: i64,
+    /// Where `-e` ends.
+    end: Option<i64>,
+    has_ended: bool,
+}
+
+/// The partitions that are ours.
+#[derive(Debug, Default)]
+pub(super) struct Positions {
+    of: BTreeMap<TopicPartition, Position>,
+}
+
+impl Positions {
+    /// A partition is ours from `start` on; `committed` is what the group has committed, where it has.
+    pub(super) fn add(
+        &mut self,
+        partition: TopicPartition,
+        start: i64,
+        committed: Option<i64>,
+        end: Option<i64>,
+    ) {
+        let position = Position {
+            read: start,
+            read_epoch: -1,
+            written: start,
+            written_epoch: -1,
+            // Where nothing is committed yet, the start is worth committing once something was read.
+            committed: committed.unwrap_or(start),
+            end,
+            has_ended: end.is_some_and(|end| start >= end),
+        };
+        self.of.insert(partition, position);
+    }
+
+    pub(super) fn remove(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.of.remove(partition);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    pub(super) fn has(&self, partition: &TopicPartition) -> bool {
+        self.of.contains_key(partition)
+    }
+
+    /// Whether every partition is read to its end.
+    pub(super) fn have_ended(&self) -> bool {
+        self.of.values().all(|position| position.has_ended)
+    }
+
+    /// Everything below `offset` is read; the record before it was of `epoch`.
+    pub(super) fn read(&mut self, partition: &TopicPartition, (offset, epoch): (i64, i32)) {
+        if let Some(position) = self.of.get_mut(partition) {
+            (position.read, position.read_epoch) = (offset, epoch);
+        }
+    }
+
+    /// A partition gives no more: its end, or a failure.
+    pub(super) fn ended(&mut self, partition: &TopicPartition) {
+        if let Some(position) = self.of.get_mut(partition) {
+            position.has_ended = true;
+        }
+    }
+
+    /// Stdout has taken everything that was read.
+    pub(super) fn written(&mut self) {
+        for position in self.of.values_mut() {
+            (position.written, position.written_epoch) = (position.read, position.read_epoch);
+        }
+    }
+
+    /// What is to be committed, of all or of those that are `meant`.
+    pub(super) fn to_commit(
+        &self,
+        meant: impl Fn(&TopicPartition) -> bool,
+    ) -> BTreeMap<TopicPartition, Committed> {
+        let due = self
+            .of
+            .iter()
+            .filter(|(partition, position)| position.written != position.committed && meant(partition));
+        due.map(|(partition, position)| {
+            let committed = Committed {
+                offset: position.written,
+                leader_epoch: position.written_epoch,
+                ..Default::default()
+            };
+            (partition.clone(), committed)
+        })
+        .collect()
+    }
+
+    pub(super) fn committed(&mut self, partition: &TopicPartition, offset: i64) {
+        if let Some(position) = self.of.get_mut(partition) {
+            position.committed = offset;
+        }
+    }
+
+    /// What is still to be read, from where.
+    pub(super) fn assignments(&self) -> Vec<Assignment> {
+        let open = self.of.iter().filter(|(_, position)| !position.has_ended);
+        open.map(|(partition, position)| Assignment {
+            partition: partition.clone(),
+            start: position.read,
+            end: position.end,
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::TopicName;
+
+    fn partition(number: i32) -> TopicPartition {
+        TopicPartition::new(TopicName::new("t").unwrap(), number)
+    }
+
+    #[test]
+    fn only_what_stdout_took_is_committed_and_only_once() {
+        let mut positions = Positions::default();
+        positions.add(partition(0), 5, Some(5), None);
+        positions.add(partition(1), 0, None, None);
+        positions.read(&partition(0), (9, 2));
+        assert!(positions.to_commit(|_| true).is_empty());
+        positions.written();
+        positions.read(&partition(0), (20, 2));
+        let due = positions.to_commit(|_| true);
+        assert_eq!(due.len(), 1);
+        assert_eq!((due[&partition(0)].offset, due[&partition(0)].leader_epoch), (9, 2));
+        assert!(positions.to_commit(|meant| *meant == partition(1)).is_empty());
+        positions.committed(&partition(0), 9);
+        assert!(positions.to_commit(|_| true).is_empty());
+        // What comes again after a rebalance comes from where it was read to.
+        assert_eq!(positions.assignments()[0].start, 20);
+    }
+
+    #[test]
+    fn a_partition_whose_commit_is_at_its_end_has_ended() {
+        let mut positions = Positions::default();
+        positions.add(partition(0), 7, Some(7), Some(7));
+        positions.add(partition(1), 0, None, Some(3));
+        assert!(!positions.have_ended());
+        assert_eq!(positions.assignments().len(), 1);
+        positions.ended(&partition(1));
+        assert!(positions.have_ended());
+    }
+}
