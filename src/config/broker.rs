@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::cleaner::CleanerConfig;
 use super::error::{ConfigError, Warning};
 use super::groups::GroupSettings;
 use super::key::{Effect, Scope, Value};
@@ -115,6 +116,8 @@ pub struct BrokerConfig {
     pub metadata_max_retention_bytes: i64,
     /// `metadata.max.retention.ms`; below zero is no limit.
     pub metadata_max_retention_ms: i64,
+    /// The log cleaner.
+    pub cleaner: CleanerConfig,
     /// What holds for a topic without settings of its own.
     pub topic_defaults: TopicConfig,
 }
@@ -280,6 +283,7 @@ impl BrokerConfig {
             metadata_log_max_snapshot_interval_ms: layers.integer("metadata.log.max.snapshot.interval.ms")?,
             metadata_max_retention_bytes: layers.integer("metadata.max.retention.bytes")?,
             metadata_max_retention_ms: layers.integer("metadata.max.retention.ms")?,
+            cleaner: CleanerConfig::resolve(&layers)?,
             topic_defaults: topic_defaults(&layers)?,
             layers,
         })
@@ -606,7 +610,6 @@ log.retention.check.interval.ms=300000
             ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
             ("ssl.keystore.location", "/k"),
             ("sasl.enabled.mechanisms", "PLAIN"),
-            ("log.cleanup.policy", "compact"),
             ("remote.log.storage.system.enable", "true"),
             ("process.roles", "controller"),
             ("controller.quorum.voters", "1@a:1,2@b:1"),
@@ -632,6 +635,7 @@ log.retention.check.interval.ms=300000
             &[("max.connections.per.ip.overrides", "host")],
             &[("num.partitions", "0")],
             &[("broker.id", "-5")],
+            &[("log.cleaner.dedupe.buffer.size", "1048576"), ("log.cleaner.threads", "2")],
         ] {
             assert!(file(settings).is_err(), "{settings:?}");
         }

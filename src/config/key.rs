@@ -298,20 +298,15 @@ impl ConfigKey {
     /// # Errors
     /// [`ConfigError::InvalidValue`] and [`ConfigError::NotBuilt`].
     pub fn check_built(&self, text: &str) -> Result<(), ConfigError> {
-        let value = self.parse(text)?;
-        let not_built = |part: &str| ConfigError::NotBuilt {
-            name: self.name.to_owned(),
-            value: if self.is_sensitive() { "[hidden]".to_owned() } else { text.to_owned() },
-            part: part.to_owned(),
-        };
+        self.parse(text)?;
         if let Effect::RefusedUntil(part) = self.effect
             && !self.is_default(text)
         {
-            return Err(not_built(part));
-        }
-        let compacts = matches!(&value, Value::List(items) if items.iter().any(|item| item == "compact"));
-        if compacts && self.name.ends_with("cleanup.policy") {
-            return Err(not_built(super::table::COMPACTION));
+            return Err(ConfigError::NotBuilt {
+                name: self.name.to_owned(),
+                value: if self.is_sensitive() { "[hidden]".to_owned() } else { text.to_owned() },
+                part: part.to_owned(),
+            });
         }
         Ok(())
     }

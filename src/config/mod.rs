@@ -5,6 +5,7 @@
 //! the rest of the program reads. Adding a key is adding a row, and a field where it acts.
 
 mod broker;
+mod cleaner;
 mod describe;
 mod error;
 mod groups;
@@ -17,6 +18,7 @@ pub mod table;
 mod topic;
 
 pub use broker::{BrokerConfig, Layers};
+pub use cleaner::CleanerConfig;
 pub use describe::{DescribedConfig, Synonym, describe_client_metrics, describe_group};
 pub use error::{ConfigError, Warning};
 pub use groups::{ConsumerGroupSettings, GroupSettings, MigrationPolicy};

@@ -9,8 +9,8 @@ use super::compression::{Codec, Compression, Compressor};
 use super::control::{ControlKey, ControlType, EndMarker};
 use super::error::BatchError;
 use super::header::{
-    BATCH_HEADER_SIZE, BatchHeader, CONTROL_BIT, LOG_APPEND_TIME_BIT, LOG_OVERHEAD, NO_SEQUENCE,
-    NO_TIMESTAMP, TRANSACTIONAL_BIT, seal,
+    BATCH_HEADER_SIZE, BatchHeader, CONTROL_BIT, DELETE_HORIZON_BIT, LOG_APPEND_TIME_BIT, LOG_OVERHEAD,
+    NO_SEQUENCE, NO_TIMESTAMP, TRANSACTIONAL_BIT, TimestampType, seal,
 };
 use super::reader::HeaderRef;
 use super::varint::{put_varlong, varlong_size};
@@ -47,6 +47,9 @@ pub struct BatchBuilder {
     producer: ProducerState,
     log_append_time_ms: Option<i64>,
     is_control: bool,
+    delete_horizon_ms: Option<i64>,
+    /// The last offset delta of the batch that this one replaces, whatever records are left of it.
+    last_offset_delta_kept: Option<i32>,
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
     last_offset_delta: i32,
@@ -66,6 +69,8 @@ impl BatchBuilder {
             producer: ProducerState::NONE,
             log_append_time_ms: None,
             is_control: false,
+            delete_horizon_ms: None,
+            last_offset_delta_kept: None,
             base_timestamp_ms: NO_TIMESTAMP,
             max_timestamp_ms: NO_TIMESTAMP,
             last_offset_delta: -1,
@@ -112,6 +117,24 @@ impl BatchBuilder {
         (self.base_offset, self.leader_epoch) = (base_offset, leader_epoch);
     }
 
+    /// Makes the next batch of a reused builder take the place of the one with this header: its offsets, producer,
+    /// epoch and flags stay, whatever records are appended. With a delete horizon, that is set, too.
+    pub fn replace(&mut self, header: &BatchHeader, delete_horizon_ms: Option<i64>) {
+        self.clear();
+        (self.base_offset, self.leader_epoch) = (header.base_offset, header.leader_epoch);
+        self.producer = ProducerState {
+            id: header.producer_id,
+            epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            is_transactional: header.is_transactional(),
+        };
+        let is_stamped = header.timestamp_type() == TimestampType::LogAppendTime;
+        self.log_append_time_ms = is_stamped.then_some(header.max_timestamp_ms);
+        self.is_control = header.is_control();
+        self.delete_horizon_ms = delete_horizon_ms;
+        self.last_offset_delta_kept = Some(header.last_offset_delta);
+    }
+
     /// Appends a record at the next offset and returns its offset delta.
     pub fn append<'h>(
         &mut self,
@@ -137,7 +160,7 @@ impl BatchBuilder {
     ) {
         assert!(offset_delta > self.last_offset_delta, "offsets grow within a batch");
         if self.record_count == 0 {
-            self.base_timestamp_ms = timestamp_ms;
+            self.base_timestamp_ms = self.delete_horizon_ms.unwrap_or(timestamp_ms);
         }
         let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp_ms);
         let headers = headers.into_iter();
@@ -280,6 +303,7 @@ impl BatchBuilder {
             (self.log_append_time_ms.is_some(), LOG_APPEND_TIME_BIT),
             (self.producer.is_transactional, TRANSACTIONAL_BIT),
             (self.is_control, CONTROL_BIT),
+            (self.delete_horizon_ms.is_some(), DELETE_HORIZON_BIT),
         ];
         for (_, bit) in bits.into_iter().filter(|(is_set, _)| *is_set) {
             attributes |= bit;
@@ -290,7 +314,7 @@ impl BatchBuilder {
             leader_epoch: self.leader_epoch,
             crc: 0,
             attributes,
-            last_offset_delta: self.last_offset_delta,
+            last_offset_delta: self.last_offset_delta_kept.unwrap_or(self.last_offset_delta),
             base_timestamp_ms: self.base_timestamp_ms,
             max_timestamp_ms: self.log_append_time_ms.unwrap_or(self.max_timestamp_ms),
             producer_id: self.producer.id,

@@ -57,5 +57,5 @@ pub use header::{
 };
 pub use legacy::LegacyMessage;
 pub use reader::{Header, HeaderRef, Headers, HeadersIter, OwnedRecords, Record, RecordReader, RecordRef};
-pub use rewrite::{Rewrite, assign_producer, recompress, rewrite, stamp};
+pub use rewrite::{Rewrite, assign_producer, empty_batch, recompress, rewrite, stamp};
 pub use walk::{RECORD_ERRORS_MAX, RecordError, WalkError, WalkErrorKind, WalkRules, Walked, walk};

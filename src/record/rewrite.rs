@@ -1,13 +1,14 @@
 //! The three things a broker changes in a producer's batch: a max timestamp that lies, LogAppendTime, and a
-//! codec other than the topic's. Everything else stays as it came.
+//! codec other than the topic's. Everything else stays as it came. And what is left of a batch whose records
+//! are all gone.
 
 use super::batch::BatchRef;
 use super::builder::ProducerState;
 use super::compression::{Compression, Compressor, InflateLimits, Scratch, inflate_to_vec};
 use super::error::BatchError;
 use super::header::{
-    ATTRIBUTES_AT, BATCH_HEADER_SIZE, CODEC_MASK, LENGTH_AT, LOG_APPEND_TIME_BIT, LOG_OVERHEAD,
-    MAX_TIMESTAMP_AT, PRODUCER_ID_AT, TimestampType, seal,
+    ATTRIBUTES_AT, BATCH_HEADER_SIZE, BatchHeader, CODEC_MASK, DELETE_HORIZON_BIT, LENGTH_AT,
+    LOG_APPEND_TIME_BIT, LOG_OVERHEAD, MAX_TIMESTAMP_AT, NO_TIMESTAMP, PRODUCER_ID_AT, TimestampType, seal,
 };
 use super::walk::Walked;
 
@@ -83,6 +84,21 @@ pub fn recompress(
     out[ATTRIBUTES_AT + 1] = out[ATTRIBUTES_AT + 1] & !(CODEC_MASK as u8) | compression.codec().id();
     seal(&mut out);
     Ok(out)
+}
+
+/// The batch with this header, its records removed: offsets, producer, epoch and max timestamp stay.
+#[must_use]
+pub fn empty_batch(header: &BatchHeader) -> [u8; BATCH_HEADER_SIZE] {
+    let mut batch = BatchHeader {
+        length: (BATCH_HEADER_SIZE - LOG_OVERHEAD) as i32,
+        attributes: header.attributes & !(CODEC_MASK | DELETE_HORIZON_BIT),
+        base_timestamp_ms: NO_TIMESTAMP,
+        record_count: 0,
+        ..*header
+    }
+    .to_bytes();
+    seal(&mut batch);
+    batch
 }
 
 #[cfg(test)]

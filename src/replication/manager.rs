@@ -85,6 +85,8 @@ pub struct Partitions {
     last: Mutex<Option<Applied>>,
     /// Whether a topic has ever asked for `flush.ms`.
     flushes_by_time: AtomicBool,
+    /// Whether a topic was ever compacted.
+    compacts: AtomicBool,
 }
 
 /// The settings in force of each topic, resolved once for all of its partitions.
@@ -125,6 +127,7 @@ impl Partitions {
             applied: watch::Sender::new(Offset::UNKNOWN),
             last: Mutex::new(None),
             flushes_by_time: AtomicBool::new(false),
+            compacts: AtomicBool::new(false),
         };
         let settings: Settings = image
             .topics()
@@ -161,6 +164,12 @@ impl Partitions {
     #[must_use]
     pub fn flushes_by_time(&self) -> bool {
         self.flushes_by_time.load(Ordering::Relaxed)
+    }
+
+    /// Whether any log may have to be compacted.
+    #[must_use]
+    pub fn compacts(&self) -> bool {
+        self.compacts.load(Ordering::Relaxed)
     }
 
     /// The end offset of the image that was applied last; changes when the next one was.
@@ -424,6 +433,9 @@ impl Partitions {
         };
         if settings.flush_ms < i64::MAX {
             self.flushes_by_time.store(true, Ordering::Relaxed);
+        }
+        if settings.cleanup_policy.compact {
+            self.compacts.store(true, Ordering::Relaxed);
         }
         settings
     }

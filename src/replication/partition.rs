@@ -491,7 +491,7 @@ fn with_level(codec: Codec, level: i32) -> Compression {
 pub fn log_options(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogOptions {
     LogOptions {
         segment_bytes: u64::from(config.segment_bytes),
-        segment_ms: config.segment_ms,
+        segment_ms: segment_ms(config),
         segment_jitter_ms: config.segment_jitter_ms,
         segment_index_bytes: u64::from(config.segment_index_bytes),
         index_interval_bytes: u64::from(config.index_interval_bytes),
@@ -503,5 +503,14 @@ pub fn log_options(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogO
         delete_old_segments: config.cleanup_policy.delete,
         file_delete_delay_ms: config.file_delete_delay_ms,
         producer_id_expiration_ms,
+    }
+}
+
+/// How old a segment grows: one that is to be compacted in time must come to an end in time.
+fn segment_ms(config: &TopicConfig) -> i64 {
+    if config.cleanup_policy.compact && config.max_compaction_lag_ms > 0 {
+        config.segment_ms.min(config.max_compaction_lag_ms)
+    } else {
+        config.segment_ms
     }
 }

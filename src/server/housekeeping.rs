@@ -25,17 +25,19 @@ enum Job {
     Flush,
     RecoveryPoints,
     LogStartOffsets,
+    CleanerPoints,
     HighWatermarks,
     ProducerExpiry,
     Deletions,
     Metadata,
 }
 
-const JOBS: [Job; 8] = [
+const JOBS: [Job; 9] = [
     Job::Retention,
     Job::Flush,
     Job::RecoveryPoints,
     Job::LogStartOffsets,
+    Job::CleanerPoints,
     Job::HighWatermarks,
     Job::ProducerExpiry,
     Job::Deletions,
@@ -82,6 +84,7 @@ pub async fn run(node: Arc<Node>) {
 struct Written {
     recovery_points: Vec<LogPoint>,
     log_start_offsets: Vec<LogPoint>,
+    cleaner_points: Vec<LogPoint>,
     high_watermarks: Vec<LogPoint>,
 }
 
@@ -95,7 +98,7 @@ fn interval(node: &Node, job: Job) -> Duration {
         Job::Retention => config.log_retention_check_interval_ms,
         Job::Flush => return interval_ms(config.log_flush_scheduler_interval_ms).min(FLUSH_LOOK),
         Job::RecoveryPoints => config.log_flush_offset_checkpoint_interval_ms,
-        Job::LogStartOffsets => config.log_flush_start_offset_checkpoint_interval_ms,
+        Job::LogStartOffsets | Job::CleanerPoints => config.log_flush_start_offset_checkpoint_interval_ms,
         Job::HighWatermarks => config.replica_high_watermark_checkpoint_interval_ms,
         Job::ProducerExpiry => config.producer_id_expiration_check_interval_ms,
         Job::Deletions => return deletions_due(node),
@@ -122,6 +125,7 @@ fn work(node: &Node, job: Job, written: &mut Written) {
         }
         Job::RecoveryPoints => checkpoint(node, Checkpoint::RecoveryPoint, &mut written.recovery_points),
         Job::LogStartOffsets => checkpoint(node, Checkpoint::LogStartOffset, &mut written.log_start_offsets),
+        Job::CleanerPoints => checkpoint(node, Checkpoint::Cleaner, &mut written.cleaner_points),
         Job::HighWatermarks => checkpoint(node, Checkpoint::HighWatermark, &mut written.high_watermarks),
         Job::ProducerExpiry => {
             for partition in node.partitions.all() {

@@ -8,6 +8,7 @@ mod api_versions;
 mod authorized;
 mod broker;
 mod call;
+mod cleaner;
 mod cluster;
 mod configs;
 mod coordinators;

@@ -15,9 +15,9 @@ use tracing::{error, info, warn};
 
 use super::broker::{Broker, Ready};
 use super::flusher::Flusher;
-use super::housekeeping;
 use super::node::{Failures, Node};
 use super::producers::ProducerIds;
+use super::{cleaner, housekeeping};
 use crate::config::{AdvertisedListener, BrokerConfig, ListenAddress};
 use crate::controller::{Claimant, Controller, ControllerError, ControllerOptions, FoundMetadata};
 use crate::metadata::{BrokerEndpoint, ConfigResource, Image};
@@ -117,8 +117,9 @@ impl Broker {
             tokio::spawn(follow(Arc::clone(&node), quotas)),
             tokio::spawn(housekeeping::run(Arc::clone(&node))),
         ];
+        let cleaner = tokio::spawn(cleaner::run(Arc::clone(&node)));
         listeners.into_iter().for_each(|listener| gate.open(listener));
-        Ok(Self { node, gate, tasks, ready, threads })
+        Ok(Self { node, gate, tasks, cleaner, ready, threads })
     }
 }
 

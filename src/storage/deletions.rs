@@ -33,7 +33,18 @@ impl DeletionQueue {
 
     /// Renames the files of a segment, its producer snapshot among them, and puts them in the queue.
     pub(super) fn add_segment(&self, place: &Place, base: Offset, due_ms: i64) -> Result<(), StorageError> {
-        for suffix in Suffix::ALL {
+        self.add_files(place, base, &Suffix::ALL, due_ms)
+    }
+
+    /// As [`Self::add_segment`], of the files with these suffixes.
+    pub(super) fn add_files(
+        &self,
+        place: &Place,
+        base: Offset,
+        suffixes: &[Suffix],
+        due_ms: i64,
+    ) -> Result<(), StorageError> {
+        for &suffix in suffixes {
             let path = place.file(base, suffix);
             if place.disk.stat(&path).map_err(StorageError::io("stat", &path))?.is_none() {
                 continue;

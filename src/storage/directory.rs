@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::checkpoint::{
-    CLEAN_SHUTDOWN_FILE, CheckpointError, HIGH_WATERMARK_FILE, LOCK_FILE, LOG_START_OFFSET_FILE,
-    META_PROPERTIES_FILE, MetaProperties, PARTITION_METADATA_FILE, RECOVERY_POINT_FILE, parse_clean_shutdown,
-    parse_offsets, parse_partition_metadata, render_clean_shutdown, render_offsets,
+    CLEAN_SHUTDOWN_FILE, CLEANER_OFFSET_FILE, CheckpointError, HIGH_WATERMARK_FILE, LOCK_FILE,
+    LOG_START_OFFSET_FILE, META_PROPERTIES_FILE, MetaProperties, PARTITION_METADATA_FILE,
+    RECOVERY_POINT_FILE, parse_clean_shutdown, parse_offsets, parse_partition_metadata,
+    render_clean_shutdown, render_offsets,
 };
 use super::disk::{Disk, DiskLock, DiskSpace, LockError, read_small, replace_file};
 use super::error::StorageError;
@@ -70,6 +71,8 @@ pub struct LogPoint {
     pub high_watermark: Offset,
     /// The log start offset, where the first segment's name does not say it.
     pub log_start_offset: Option<Offset>,
+    /// How far the log is clean, where it was ever cleaned.
+    pub cleaner_point: Option<Offset>,
 }
 
 impl Log {
@@ -83,11 +86,12 @@ impl Log {
             recovery_point: self.flushed_offset(),
             high_watermark: self.high_watermark(),
             log_start_offset: (start > self.first_segment_base_offset()).then_some(start),
+            cleaner_point: self.cleaner_point(),
         }
     }
 }
 
-/// One of the three checkpoints that a broker writes from its logs.
+/// One of the four checkpoints that a broker writes from its logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checkpoint {
     /// Where recovery begins after a crash.
@@ -96,11 +100,14 @@ pub enum Checkpoint {
     HighWatermark,
     /// Log start offsets.
     LogStartOffset,
+    /// How far compacted logs are clean.
+    Cleaner,
 }
 
 impl Checkpoint {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::RecoveryPoint, Self::HighWatermark, Self::LogStartOffset];
+    /// All four.
+    pub const ALL: [Self; 4] =
+        [Self::RecoveryPoint, Self::HighWatermark, Self::LogStartOffset, Self::Cleaner];
 
     /// Its file.
     #[must_use]
@@ -109,6 +116,7 @@ impl Checkpoint {
             Self::RecoveryPoint => RECOVERY_POINT_FILE,
             Self::HighWatermark => HIGH_WATERMARK_FILE,
             Self::LogStartOffset => LOG_START_OFFSET_FILE,
+            Self::Cleaner => CLEANER_OFFSET_FILE,
         }
     }
 
@@ -117,6 +125,7 @@ impl Checkpoint {
             Self::RecoveryPoint => Some(point.recovery_point),
             Self::HighWatermark => Some(point.high_watermark),
             Self::LogStartOffset => point.log_start_offset,
+            Self::Cleaner => point.cleaner_point,
         }
     }
 }
@@ -131,6 +140,7 @@ pub struct LogDirectory {
     recovery_points: BTreeMap<TopicPartition, Offset>,
     high_watermarks: BTreeMap<TopicPartition, Offset>,
     log_start_offsets: BTreeMap<TopicPartition, Offset>,
+    cleaner_points: BTreeMap<TopicPartition, Offset>,
     /// Logs that were found and are neither opened nor put away: while there is one, the directory is not
     /// marked clean.
     unopened: AtomicUsize,
@@ -170,6 +180,7 @@ impl LogDirectory {
             recovery_points: read_checkpoint(&*disk, path, RECOVERY_POINT_FILE)?,
             high_watermarks: read_checkpoint(&*disk, path, HIGH_WATERMARK_FILE)?,
             log_start_offsets: read_checkpoint(&*disk, path, LOG_START_OFFSET_FILE)?,
+            cleaner_points: read_checkpoint(&*disk, path, CLEANER_OFFSET_FILE)?,
             home: LogHome::new(disk),
             health,
             meta: Mutex::new(meta),
@@ -330,6 +341,13 @@ impl LogDirectory {
             .filter_map(|point| Some((&point.partition, kind.offset(point)?)))
             .collect();
         let path = self.path.join(kind.file_name());
+        if kind == Checkpoint::Cleaner && offsets.is_empty() {
+            // Where nothing was ever cleaned, there is no such file.
+            let there = self.home.disk.stat(&path).map_err(StorageError::io("stat", &path))?;
+            if there.is_none() {
+                return Ok(());
+            }
+        }
         let bytes = render_offsets(offsets.into_iter());
         replace_file(&*self.home.disk, &path, &bytes).map_err(StorageError::io("replace", &path))
     }
@@ -387,9 +405,12 @@ impl PlannedLog {
     /// As [`Log::open`].
     pub fn open(self, options: LogOptions, now_ms: i64) -> Result<(Log, Recovered), StorageError> {
         let hints = self.directory.hints(&self.partition);
+        let cleaner_point = self.directory.cleaner_points.get(&self.partition).copied();
         let opened = Log::open(&self.directory.home, &self.folder, self.partition, options, hints, now_ms)?;
         self.directory.unopened.fetch_sub(1, Ordering::Relaxed);
-        Ok(opened)
+        let (mut log, recovered) = opened;
+        log.set_cleaner_point(cleaner_point);
+        Ok((log, recovered))
     }
 
     /// Renames its folder to `…-stray`: no topic of this id has that partition here.

@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -136,6 +136,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes data and length survive a power cut (`fdatasync`). After a failure it must not be tried again.
     fn sync(&self) -> io::Result<()>;
+    /// Sets the time of the last modification. Nothing but the age of batches without timestamps hangs on it, so
+    /// that a disk may ignore it.
+    fn set_modified_ms(&self, _modified_ms: i64) -> io::Result<()> {
+        Ok(())
+    }
     /// The first `len` bytes for reading. Only for files that nobody cuts while the map lives.
     fn map(&self, len: usize) -> io::Result<Mapped>;
     /// A piece of the file that stays readable when the file is renamed, removed or closed here.
@@ -485,6 +490,11 @@ impl DiskFile for RealFile {
     fn sync(&self) -> io::Result<()> {
         self.stats.of(self.kind).syncs.fetch_add(1, Ordering::Relaxed);
         self.file.sync_data()
+    }
+
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        let since_epoch = Duration::from_millis(u64::try_from(modified_ms).unwrap_or(0));
+        self.file.set_modified(UNIX_EPOCH + since_epoch)
     }
 
     fn map(&self, len: usize) -> io::Result<Mapped> {

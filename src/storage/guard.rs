@@ -166,6 +166,10 @@ impl DiskFile for GuardedFile {
         self.health.change("sync", &self.path, || self.inner.sync())
     }
 
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        self.health.look("stamp", &self.path, || self.inner.set_modified_ms(modified_ms))
+    }
+
     fn map(&self, len: usize) -> io::Result<Mapped> {
         self.health.look("map", &self.path, || self.inner.map(len))
     }

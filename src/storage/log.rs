@@ -13,6 +13,7 @@
 //! failed write or sync the whole log directory is offline and every call that touches the disk says so.
 
 mod append;
+mod clean;
 mod flush;
 mod lifecycle;
 mod read;
@@ -20,9 +21,12 @@ mod retention;
 mod truncate;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 
 pub use append::Appended;
+pub use clean::Dirtiness;
+pub(super) use clean::{Replacement, SourceSegment};
 pub use flush::FlushTicket;
 pub use lifecycle::{LogHome, folder_name_for_delete, folder_name_for_stray};
 pub use read::{ReadOutcome, ReadSlice};
@@ -73,6 +77,10 @@ pub struct Log {
     unflushed_since_ms: Option<i64>,
     /// The active segment was written to since it was opened.
     is_touched: bool,
+    /// Everything below is clean.
+    cleaner_point: Option<Offset>,
+    /// The round of cleaning that is under way; `true` ends it.
+    cleaning: Weak<AtomicBool>,
 }
 
 impl Log {

@@ -9,6 +9,7 @@
 //! taken on that directory. What a crash leaves is mended at the next open, without asking.
 
 pub mod checkpoint;
+pub mod cleaner;
 mod deletions;
 mod directories;
 mod directory;
@@ -40,7 +41,7 @@ pub use error::{AppendError, DirectoryOffline, ReadError, StorageError};
 pub use guard::{GuardedDisk, Health};
 pub use leader_epochs::{EpochEnd, LeaderEpochs};
 pub use log::{
-    Appended, Deleted, FlushTicket, Log, LogHome, ReadOutcome, ReadSlice, folder_name_for_delete,
+    Appended, Deleted, Dirtiness, FlushTicket, Log, LogHome, ReadOutcome, ReadSlice, folder_name_for_delete,
     folder_name_for_stray,
 };
 pub use options::LogOptions;

@@ -70,6 +70,8 @@ pub fn parse_file_name(name: &str) -> Option<(Offset, Suffix)> {
 pub(super) struct Place {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) folder: PathBuf,
+    /// What stands behind the name of every file: nothing, but where the cleaner is at work.
+    ending: &'static str,
     /// `index.interval.bytes`.
     pub(super) index_interval_bytes: u64,
     /// `segment.index.bytes`.
@@ -81,13 +83,26 @@ impl Place {
         Self {
             disk,
             folder: folder.to_owned(),
+            ending: "",
             index_interval_bytes: options.index_interval_bytes,
             segment_index_bytes: options.segment_index_bytes,
         }
     }
 
     pub(super) fn file(&self, offset: Offset, suffix: Suffix) -> PathBuf {
-        self.folder.join(file_name(offset, suffix))
+        let mut name = file_name(offset, suffix);
+        name.push_str(self.ending);
+        self.folder.join(name)
+    }
+
+    /// The same folder, for files that the cleaner is writing.
+    pub(super) fn cleaned(&self) -> Self {
+        Self { ending: CLEANED_SUFFIX, ..self.clone() }
+    }
+
+    /// The same folder, for cleaned files that are complete and take the place of others.
+    pub(super) fn swap(&self) -> Self {
+        Self { ending: SWAP_SUFFIX, ..self.clone() }
     }
 
     pub(super) fn named(&self, name: &str) -> PathBuf {

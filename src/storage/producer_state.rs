@@ -149,6 +149,8 @@ pub struct ActiveProducer {
     pub epoch: ProducerEpoch,
     /// Of its last batch, or -1.
     pub last_sequence: i32,
+    /// Of its last batch; `None` where only a marker is known.
+    pub last_data_offset: Option<Offset>,
     /// Of its last batch or marker, or -1.
     pub last_timestamp_ms: i64,
     /// Of its last marker, or -1.
@@ -332,6 +334,7 @@ impl ProducerStates {
             producer_id: *producer_id,
             epoch: producer.epoch,
             last_sequence: producer.last_batch().map_or(NO_SEQUENCE, |batch| batch.last_sequence),
+            last_data_offset: producer.last_batch().map(|batch| batch.last_offset),
             last_timestamp_ms: producer.last_timestamp_ms,
             coordinator_epoch: producer.coordinator_epoch,
             transaction_first_offset: producer.transaction_first_offset,

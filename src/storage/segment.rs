@@ -220,7 +220,13 @@ impl Segment {
         Ok(if largest >= 0 { largest } else { self.modified_ms })
     }
 
-    fn first_timestamp_ms(&self, place: &Place) -> Result<i64, StorageError> {
+    /// When the file was last written.
+    pub(super) fn modified_ms(&self) -> i64 {
+        self.modified_ms
+    }
+
+    /// Of the first batch, its largest.
+    pub(super) fn first_timestamp_ms(&self, place: &Place) -> Result<i64, StorageError> {
         if let Some(first) = self.first_timestamp_ms.get() {
             return Ok(first);
         }

@@ -333,7 +333,7 @@ async fn settings_say_where_they_come_from_and_act_at_once() {
     assert_eq!(name_of(large.error_code), "MESSAGE_TOO_LARGE", "the cluster's default reaches topics");
     assert_eq!(value_of(&mut client, BROKER, "1", "message.max.bytes").await, (Some("100".to_owned()), 3));
     assert_eq!(
-        name_of(set(&mut client, TOPIC, "t", "cleanup.policy", Some("compact")).await),
+        name_of(set(&mut client, TOPIC, "t", "remote.storage.enable", Some("true")).await),
         "INVALID_CONFIG"
     );
     assert_eq!(name_of(set(&mut client, TOPIC, "t", "no.such.key", Some("1")).await), "INVALID_CONFIG");

@@ -18,8 +18,6 @@ enum Part {
     Quorum,
     /// More than one replica of a partition.
     Replication,
-    /// The log cleaner.
-    Compaction,
     /// Principals, SASL, TLS, ACLs.
     Security,
     /// Client quotas.
@@ -35,7 +33,7 @@ enum Standing {
     Waits(Part),
 }
 
-use Part::{Compaction, Groups, PowerCuts, Quorum, Quotas, Replication, Security, Transactions};
+use Part::{Groups, PowerCuts, Quorum, Quotas, Replication, Security, Transactions};
 use Standing::{Shown, Waits};
 
 /// Id as it stands in test names, what must hold, and how it stands.
@@ -113,11 +111,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
         Waits(Quorum),
     ),
     ("s1_3_truncation_test", "a consumer notices truncation after an unclean election", Waits(Replication)),
-    (
-        "s1_3_log_compaction_test",
-        "the last record per key is the same before and after cleaning",
-        Waits(Compaction),
-    ),
+    ("s1_3_log_compaction_test", "the last record per key is the same before and after cleaning", Shown),
     ("s1_3_consumer_test", "rebalances under bounces, static members", Waits(Groups)),
     ("s1_3_quota_test", "quotas hold clients to their rates", Waits(Quotas)),
     (
@@ -176,15 +170,11 @@ const ROWS: &[(&str, &str, Standing)] = &[
         "a read_committed fetch that races the high watermark stays below the last stable offset",
         Shown,
     ),
-    ("kafka_13194", "the cleaner stops at the last stable offset and the high watermark", Waits(Compaction)),
-    ("kafka_14055", "markers go only after their data", Waits(Compaction)),
-    ("kafka_8335", "coordinator batches do not pin empty batches for ever", Waits(Compaction)),
+    ("kafka_13194", "the cleaner stops at the last stable offset and the high watermark", Shown),
+    ("kafka_14055", "markers go only after their data", Shown),
+    ("kafka_8335", "coordinator batches do not pin empty batches for ever", Shown),
     ("kafka_5413", "an offset gap beyond 2^31 does not overflow a relative offset: the segment rolls", Shown),
-    (
-        "kafka_6264",
-        "an offset gap beyond 2^31 does not overflow a relative offset: cleaning splits",
-        Waits(Compaction),
-    ),
+    ("kafka_6264", "an offset gap beyond 2^31 does not overflow a relative offset: cleaning splits", Shown),
     ("kafka_7104", "the offsets in a fetch response are one snapshot", Shown),
     ("kafka_2143", "a replica ahead of a migrating leader does not truncate to 0", Waits(Replication)),
     ("kafka_18723", "a receiver refuses corrupt batches and mixed epochs", Shown),

@@ -8,6 +8,7 @@ mod adoption;
 mod allocation;
 mod batches;
 mod command_line;
+mod compaction;
 mod config_describe;
 mod config_table;
 mod connections;

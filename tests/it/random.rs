@@ -19,6 +19,11 @@ impl Random {
         Self { state: seed, seed }
     }
 
+    /// From a seed that the caller prints when it fails.
+    pub fn from_seed(seed: u64) -> Self {
+        Self { state: seed, seed }
+    }
+
     pub fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Log;
 use crate::storage::checkpoint::{PARTITION_METADATA_FILE, render_partition_metadata};
@@ -86,6 +86,8 @@ impl Log {
             has_unsynced_topic_id: false,
             unflushed_since_ms: None,
             is_touched: true,
+            cleaner_point: None,
+            cleaning: Weak::new(),
         };
         if let Some(topic_id) = topic_id {
             log.assign_topic_id(topic_id)?;
@@ -134,6 +136,8 @@ impl Log {
             has_unsynced_topic_id: false,
             unflushed_since_ms: None,
             is_touched: false,
+            cleaner_point: None,
+            cleaning: Weak::new(),
         };
         if log.flushed_offset < log.log_end_offset {
             log.unflushed_since_ms = Some(now_ms);
@@ -179,6 +183,7 @@ impl Log {
     /// # Errors
     /// The disk failed: the directory must not be marked clean.
     pub fn close_clean(&mut self) -> Result<(), StorageError> {
+        self.abort_cleaning();
         if self.is_touched {
             let slot = self.segments.len() - 1;
             self.segments[slot].finish(&self.place)?;
@@ -214,6 +219,7 @@ impl Log {
     }
 
     fn rename_folder(&mut self, name: &str) -> Result<PathBuf, StorageError> {
+        self.abort_cleaning();
         let target = self.directory().join(name);
         let from = self.place.folder.clone();
         self.place.disk.rename(&from, &target).map_err(StorageError::io("rename", &from))?;

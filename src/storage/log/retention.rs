@@ -20,11 +20,14 @@ pub struct Deleted {
 }
 
 impl Log {
-    /// Deletes the segments that retention does not keep at `now_ms`.
+    /// Deletes the segments that retention does not keep at `now_ms`. While the cleaner works on them they wait.
     ///
     /// # Errors
     /// The disk failed.
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<Deleted, StorageError> {
+        if self.is_being_cleaned() {
+            return Ok(Deleted::default());
+        }
         let mut due = self.count_below_log_start();
         if self.options.delete_old_segments {
             due = due.max(self.count_too_old(now_ms)?).max(self.count_over_size());
@@ -40,6 +43,9 @@ impl Log {
         if offset > self.high_watermark {
             let (start, end) = (self.log_start_offset, self.high_watermark);
             return Err(ReadError::OutOfRange { requested: offset, start, end });
+        }
+        if offset > self.log_start_offset {
+            self.abort_cleaning();
         }
         self.advance_log_start(offset);
         Ok(self.log_start_offset)

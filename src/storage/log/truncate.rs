@@ -23,6 +23,8 @@ impl Log {
             return Ok(true);
         }
         self.generation += 1;
+        self.abort_cleaning();
+        self.cleaner_point = self.cleaner_point.map(|point| point.min(offset));
         let slot = self.segment_slot(offset);
         self.remove_segments(slot + 1..self.segments.len(), now_ms)?;
         self.segments[slot].truncate_to(&self.place, offset, now_ms)?;
@@ -42,6 +44,8 @@ impl Log {
     /// The disk failed.
     pub fn truncate_fully_and_start_at(&mut self, offset: Offset, now_ms: i64) -> Result<(), StorageError> {
         self.generation += 1;
+        self.abort_cleaning();
+        self.cleaner_point = None;
         self.remove_segments(0..self.segments.len(), now_ms)?;
         self.segments.clear();
         let jitter_ms = self.options.draw_jitter_ms();
