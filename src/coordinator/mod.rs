@@ -19,6 +19,7 @@
 //! | `partition` | what a shard is loaded from |
 
 mod admin;
+mod assignor;
 mod exchange;
 mod group;
 mod membership;
@@ -30,6 +31,7 @@ mod state;
 mod step;
 mod timers;
 
+pub use assignor::{Assignor, AssignorError, GroupSpec, Partitions, Subscriber};
 pub use exchange::{Answer, Asked, Client, Effects, Refusal, Request, Token};
 pub use group::{
     ClassicGroup, ClassicMember, ClassicProtocol, ClassicState, ConsumerGroup, Group, GroupType, InitialDelay,

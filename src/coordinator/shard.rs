@@ -153,7 +153,7 @@ impl State {
                 groups.iter().map(|group_id| self.delete_group(step, group_id)).collect(),
             ),
             Request::ConsumerGroupHeartbeat(request) => {
-                let answered = self.consumer_group_heartbeat(step, &client, &request);
+                let answered = self.consumer_group_heartbeat(step, &client, version, &request);
                 Answer::ConsumerGroupHeartbeat(answered.unwrap_or_else(refused_heartbeat))
             }
             Request::ConsumerGroupDescribe(groups) => Answer::ConsumerGroupDescribe(

@@ -13,13 +13,14 @@ pub enum Timer {
     Sync,
     /// A member has not been heard of, or has not joined with the id that it was given.
     Session(Str),
-    /// A consumer group's member has not given its partitions back, or a classic member of one has not joined
-    /// or synced.
+    /// A member of a consumer group has not given its partitions back.
     Rebalance(Str),
-    /// A consumer group's patterns are to be looked up again.
+    /// A classic member of a consumer group has been told to join again, and has not.
+    Rejoin(Str),
+    /// A classic member of a consumer group has joined and not synced.
+    Resync(Str),
+    /// A consumer group's patterns are to be looked up.
     RegexRefresh,
-    /// A consumer group's next assignment may be made.
-    Assignment,
 }
 
 /// A group's timer.

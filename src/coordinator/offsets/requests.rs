@@ -6,6 +6,7 @@ use crate::coordinator::partition::is_group_id;
 use crate::coordinator::records::{ForeignKind, GroupRecord};
 use crate::coordinator::state::State;
 use crate::coordinator::step::Step;
+use crate::metadata::Image;
 use crate::protocol::messages::offset_commit_key::OffsetCommitKey;
 use crate::protocol::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -42,7 +43,7 @@ impl State {
         version: i16,
         request: &OffsetCommitRequest,
     ) -> OffsetCommitResponse {
-        let refused = match self.check_commit(version, request) {
+        let refused = match self.check_commit(step.image, version, request) {
             Err(code) => code,
             Ok(()) if commit_size(request) > step.record_bytes_max => ErrorCode::InvalidCommitOffsetSize,
             Ok(()) => ErrorCode::None,
@@ -77,16 +78,19 @@ impl State {
         OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }
     }
 
-    fn check_commit(&mut self, version: i16, request: &OffsetCommitRequest) -> Result<(), ErrorCode> {
+    fn check_commit(
+        &self,
+        image: &Image,
+        version: i16,
+        request: &OffsetCommitRequest,
+    ) -> Result<(), ErrorCode> {
         let (instance_id, generation) =
             (request.group_instance_id.as_ref(), request.generation_id_or_member_epoch);
         match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) => {
                 group.check_offset_commit(&request.member_id, instance_id, generation)
             }
-            Some(Group::Consumer(group)) => {
-                group.check_offset_commit(&request.member_id, instance_id, generation, version)
-            }
+            Some(Group::Consumer(group)) => group.check_offset_commit(image, version, request),
             Some(Group::Foreign(ForeignKind::Share | ForeignKind::Streams)) => {
                 Err(ErrorCode::GroupIdNotFound)
             }

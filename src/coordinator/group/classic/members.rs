@@ -113,6 +113,23 @@ impl ClassicGroup {
         self.members.insert(member.id.clone(), member);
     }
 
+    /// Begins with these members of a consumer group, who use the classic protocol, at this generation. What they
+    /// are assigned is up to the caller.
+    pub(in crate::coordinator) fn adopt(
+        &mut self,
+        step: &Step<'_>,
+        generation: i32,
+        members: Vec<ClassicMember>,
+    ) {
+        for member in members {
+            self.add(member, &Str::from_static(CONSUMER));
+        }
+        self.generation = generation;
+        self.protocol_name = self.select_protocol();
+        self.read_subscriptions();
+        self.transition(step, ClassicState::Stable);
+    }
+
     /// Takes a member, or one that was to become one, out of the group. Its waiting requests are answered.
     pub(in crate::coordinator) fn remove(&mut self, step: &mut Step<'_>, member_id: &Str) {
         step.timers.cancel(&self.id, Timer::Session(member_id.clone()));

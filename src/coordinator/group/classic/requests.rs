@@ -164,7 +164,7 @@ impl ClassicGroup {
             Timer::Join => self.join_timer(step),
             Timer::Sync => self.sync_timer(step),
             Timer::Session(member_id) => self.session_timer(step, member_id),
-            Timer::Rebalance(_) | Timer::RegexRefresh | Timer::Assignment => {}
+            Timer::Rebalance(_) | Timer::Rejoin(_) | Timer::Resync(_) | Timer::RegexRefresh => {}
         }
     }
 

@@ -1,0 +1,8 @@
+//! Consumer groups through the shard that serves them: step by step, and by the thousand with members that do
+//! what clients do.
+
+mod consumers;
+mod conversions;
+mod protocol;
+mod simulation;
+mod world;
