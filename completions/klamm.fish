@@ -33,6 +33,7 @@ complete -c klamm -n "__fish_klamm_needs_command" -f -a "dump-segment" -d 'Show 
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "topics" -d 'List, describe, create, alter and delete topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and change configurations'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up offsets, and cut off the front of partitions'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "groups" -d 'List and describe consumer groups, watch their lag, move and delete their offsets'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "log-dirs" -d 'Show log directories: sizes, free space, lag'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "bench" -d 'Measure a broker: throughput, latency, processor time and memory'
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -s d -l dir -d 'Log directory; repeated for several disks, the first holds the metadata [env: KLAMM_DIR]' -r -F
@@ -212,6 +213,89 @@ complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_sub
 complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -l execute -d 'Do it; without this only what would be deleted is shown'
 complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -l json -d 'One JSON object a line'
 complete -c klamm -n "__fish_klamm_using_subcommand offsets; and __fish_seen_subcommand_from trim" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -f -a "list" -d 'List groups with their type and state'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -f -a "describe" -d 'Describe groups: state, members, and how far they are'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -f -a "members" -d 'List the members of groups and what they have'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -f -a "lag" -d 'Show how far groups are behind the ends of the logs'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -f -a "reset" -d 'Move a group\'s committed offsets'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -f -a "delete" -d 'Delete groups, with all that they have committed'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -f -a "delete-offsets" -d 'Delete what a group has committed for some partitions'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and not __fish_seen_subcommand_from list describe members lag reset delete delete-offsets export" -f -a "export" -d 'Print what groups have committed, to be kept or moved elsewhere'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from list" -l state -d 'Only groups in these states: stable, empty, dead, preparing-rebalance, …' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from list" -l type -d 'Only groups of these types: classic, consumer, share, streams; simple: offsets that no member committed' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from list" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from list" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from list" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from list" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from list" -l json -d 'One JSON object a line: group, type, state, protocol_type, coordinator'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from describe" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from describe" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from describe" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from describe" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from describe" -l all -d 'All groups'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from describe" -l json -d 'One JSON object a line, a line a group'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from describe" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -l all -d 'All groups'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -l json -d 'One JSON object a line, a line a member'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l topic -d 'Only these topics and partitions; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l fail-above -d 'Exit with 4 where a group\'s total is above this' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l watch -d 'Show it again and again, until interrupted or above --fail-above' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l total -d 'One line a group instead of one a partition'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l json -d 'One JSON object a line: group, topic, partition, current, start, end, lag, member, client, host'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l to -d 'earliest, latest, current, an offset, or a time: @2026-01-01T00:00:00Z, @-15m' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l shift-by -d 'So many records on, or back where it is negative' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l from-file -d 'What \'klamm groups export\' wrote, or Kafka\'s CSV; - for standard input' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l to-offset -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l to-datetime -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l by-duration -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l all-topics -d 'All partitions that the group has committed offsets for'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l to-earliest
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l to-latest
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l to-current
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l execute -d 'Do it; without this only what would change is shown'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l dry-run -d 'Kafka\'s name for leaving out --execute'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l json -d 'One JSON object a line'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -l csv -d 'Kafka\'s CSV: topic,partition,offset'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete" -l execute -d 'Do it; without this only what would be deleted is shown'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete" -l json -d 'One JSON object a line'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete-offsets" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete-offsets" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete-offsets" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete-offsets" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete-offsets" -l execute -d 'Do it; without this only what would be deleted is shown'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete-offsets" -l json -d 'One JSON object a line'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from delete-offsets" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -l topic -d 'Only these topics and partitions; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -l all -d 'All groups'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -l csv -d 'Kafka\'s CSV instead: topic,partition,offset, the group before them where there are several'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -l json -d 'One JSON object a line, as without it'
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -l broker -d 'Only these brokers [default: all]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F

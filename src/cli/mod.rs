@@ -16,6 +16,7 @@ pub mod dump_segment;
 pub mod embedded;
 pub mod exit;
 pub mod format;
+pub mod groups;
 pub mod log_dirs;
 pub mod offsets;
 pub mod output;
@@ -71,6 +72,7 @@ enum Command {
     Topics(topics::Args),
     Configs(configs::Args),
     Offsets(offsets::Args),
+    Groups(groups::Args),
     LogDirs(log_dirs::Args),
     Bench(bench::Args),
 }
@@ -85,6 +87,7 @@ impl Command {
             Self::Topics(args) => topics::run(args, output),
             Self::Configs(args) => configs::run(args, output),
             Self::Offsets(args) => offsets::run(args, output),
+            Self::Groups(args) => groups::run(args, output),
             Self::LogDirs(args) => log_dirs::run(&args, output),
             Self::Bench(args) => bench::run(args, output),
         }

@@ -14,6 +14,15 @@ pub struct Partitions {
     ranges: Vec<(i32, i32)>,
 }
 
+impl Partitions {
+    /// Whether it means this partition.
+    #[must_use]
+    pub fn names(&self, topic: &str, partition: i32) -> bool {
+        let in_range = |&(first, last): &(i32, i32)| (first..=last).contains(&partition);
+        self.topic.as_str() == topic && (self.ranges.is_empty() || self.ranges.iter().any(in_range))
+    }
+}
+
 impl FromStr for Partitions {
     type Err = String;
 
