@@ -14,7 +14,6 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod controller;
-#[allow(dead_code, reason = "the broker does not serve groups yet")]
 pub mod coordinator;
 pub mod metadata;
 pub mod net;

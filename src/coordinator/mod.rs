@@ -16,12 +16,14 @@
 //! | `group/consumer` | KIP-848: the coordinator assigns and reconciles |
 //! | `offsets` | committed offsets, those of open transactions, their expiry |
 //! | `records` | what stands in the log |
-//! | `partition` | what a shard is loaded from |
+//! | `log` | records to batches, batches to a shard |
+//! | `partition` | which partition a group lives in |
 
 mod admin;
 mod assignor;
 mod exchange;
 mod group;
+mod log;
 mod membership;
 mod offsets;
 mod partition;
@@ -36,9 +38,10 @@ pub use exchange::{Answer, Asked, Client, Effects, Refusal, Request, Token};
 pub use group::{
     ClassicGroup, ClassicMember, ClassicProtocol, ClassicState, ConsumerGroup, Group, GroupType, InitialDelay,
 };
+pub use log::{GroupLogError, batches_of, replay};
 pub use offsets::Committed;
 pub use partition::{group_partition, is_group_id};
 pub use records::{ForeignKind, GroupRecord, RecordError};
-pub use shard::Shard;
+pub use shard::{Shard, TopicChanges};
 pub use step::{Now, Surroundings};
 pub use timers::Timers;

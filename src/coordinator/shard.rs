@@ -86,12 +86,11 @@ impl Shard {
         self.step(around, State::expire_offsets)
     }
 
-    /// The cluster has changed since `before`.
-    pub fn follow(&mut self, around: Surroundings<'_>, before: &Image) -> Effects {
-        let (topics, gone) = changed_topics(before, around.image);
+    /// The cluster has changed.
+    pub fn follow(&mut self, around: Surroundings<'_>, changes: &TopicChanges) -> Effects {
         self.step(around, |state, step| {
-            state.forget_topics(step, &gone);
-            state.consumer_groups_follow(step, &topics);
+            state.forget_topics(step, &changes.gone);
+            state.consumer_groups_follow(step, &changes.changed);
         })
     }
 
@@ -172,18 +171,35 @@ fn refused_heartbeat(refusal: Refusal) -> ConsumerGroupHeartbeatResponse {
     }
 }
 
-/// The names of topics that were made, deleted, made anew or given partitions; and of those that are gone, be it
-/// to make room for another of the same name.
-fn changed_topics(before: &Image, after: &Image) -> (Vec<Str>, BTreeSet<Str>) {
-    let differs = |topic: &Arc<Topic>, other: &Image| {
-        other.topic(topic.name.as_str()).is_none_or(|twin| {
-            !Arc::ptr_eq(twin, topic)
-                && (twin.id != topic.id || twin.partitions.len() != topic.partitions.len())
-        })
-    };
-    let name = |topic: &Arc<Topic>| Str::from(topic.name.as_str());
-    let gone: BTreeSet<Str> =
-        before.topics().iter().filter(|topic| after.topic_by_id(topic.id).is_none()).map(name).collect();
-    let changed = after.topics().iter().filter(|topic| differs(topic, before)).map(name);
-    (changed.chain(gone.iter().cloned()).collect::<BTreeSet<Str>>().into_iter().collect(), gone)
+/// What became of topics from one image to the next, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicChanges {
+    /// Made, deleted, made anew, or given partitions.
+    pub changed: Vec<Str>,
+    /// Deleted, be it to make room for another of the same name.
+    pub gone: BTreeSet<Str>,
+}
+
+impl TopicChanges {
+    /// What differs in `after`.
+    #[must_use]
+    pub fn between(before: &Image, after: &Image) -> Self {
+        let is_same = |topic: &Arc<Topic>, twin: &Arc<Topic>| {
+            Arc::ptr_eq(twin, topic) || twin.id == topic.id && twin.partitions.len() == topic.partitions.len()
+        };
+        let name = |topic: &Arc<Topic>| Str::from(topic.name.as_str());
+        let gone: BTreeSet<Str> =
+            before.topics().iter().filter(|topic| after.topic_by_id(topic.id).is_none()).map(name).collect();
+        let differs =
+            |topic: &&Arc<Topic>| before.topic(topic.name.as_str()).is_none_or(|twin| !is_same(topic, twin));
+        let mut changed: BTreeSet<Str> = after.topics().iter().filter(differs).map(name).collect();
+        changed.extend(gone.iter().cloned());
+        Self { changed: changed.into_iter().collect(), gone }
+    }
+
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+    }
 }

@@ -13,6 +13,9 @@ const DESCRIBE_CONFIGS: i32 = 10;
 const ALTER_CONFIGS: i32 = 11;
 const IDEMPOTENT_WRITE: i32 = 12;
 
+/// Everything that can be done to a group.
+pub const GROUP: i32 = 1 << READ | 1 << DELETE | 1 << DESCRIBE | 1 << DESCRIBE_CONFIGS | 1 << ALTER_CONFIGS;
+
 /// Everything that can be done to a topic.
 pub const TOPIC: i32 = 1 << READ
     | 1 << WRITE

@@ -78,6 +78,13 @@ impl Call {
         R::decode(&mut Decoder::new(self.frame.slice(self.body_at..)), self.version)
     }
 
+    /// What the client calls itself, in a buffer of its own.
+    #[must_use]
+    pub fn client_id(&self) -> Str {
+        let header = RequestHeader::decode(&mut Decoder::new(self.frame.clone()));
+        header.ok().and_then(|header| header.client_id).map(|id| id.detached()).unwrap_or_default()
+    }
+
     /// Lets go of the frame, which may be large, before waiting.
     pub fn forget_frame(&mut self) {
         self.frame = Bytes::new();

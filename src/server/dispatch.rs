@@ -8,7 +8,7 @@ use super::call::{Call, Refusal};
 use super::node::Node;
 use super::session::Session;
 use super::{
-    api_versions, cluster, configs, coordinators, delete_records, describe_topics, fetch, leader_epochs,
+    api_versions, cluster, configs, delete_records, describe_topics, fetch, groups, leader_epochs,
     list_offsets, log_dirs, metadata, produce, producers, topics,
 };
 use crate::net::{Answer, Peer, Reply, Service};
@@ -31,7 +31,15 @@ static ROWS: &[Row] = &[
     row(ApiKey::Fetch, fetch::handle),
     row(ApiKey::ListOffsets, |node, _, call| list_offsets::handle(node, &call)),
     row(ApiKey::Metadata, |node, _, call| metadata::handle(node, call)),
-    row(ApiKey::FindCoordinator, |_, _, call| coordinators::find(&call)),
+    row(ApiKey::OffsetCommit, |node, _, call| groups::commit(node, call)),
+    row(ApiKey::OffsetFetch, |node, _, call| groups::fetch(node, call)),
+    row(ApiKey::FindCoordinator, |node, _, call| groups::find(node, call)),
+    row(ApiKey::JoinGroup, |node, _, call| groups::join(node, call)),
+    row(ApiKey::Heartbeat, |node, _, call| groups::heartbeat(node, call)),
+    row(ApiKey::LeaveGroup, |node, _, call| groups::leave(node, call)),
+    row(ApiKey::SyncGroup, |node, _, call| groups::sync(node, call)),
+    row(ApiKey::DescribeGroups, |node, _, call| groups::describe(node, call)),
+    row(ApiKey::ListGroups, |node, _, call| groups::list(node, call)),
     row(ApiKey::ApiVersions, |node, session, call| api_versions::handle(node, session, &call)),
     row(ApiKey::CreateTopics, |node, _, call| topics::create(node, call)),
     row(ApiKey::DeleteTopics, |node, _, call| topics::delete(node, call)),
@@ -42,9 +50,13 @@ static ROWS: &[Row] = &[
     row(ApiKey::AlterConfigs, |node, _, call| configs::alter(node, call)),
     row(ApiKey::DescribeLogDirs, |node, _, call| log_dirs::describe(node, &call)),
     row(ApiKey::CreatePartitions, |node, _, call| topics::create_partitions(node, call)),
+    row(ApiKey::DeleteGroups, |node, _, call| groups::delete(node, call)),
     row(ApiKey::IncrementalAlterConfigs, |node, _, call| configs::alter_incrementally(node, call)),
+    row(ApiKey::OffsetDelete, |node, _, call| groups::delete_offsets(node, call)),
     row(ApiKey::DescribeCluster, |node, _, call| cluster::describe(node, &call)),
     row(ApiKey::DescribeProducers, |node, _, call| producers::describe(node, &call)),
+    row(ApiKey::ConsumerGroupHeartbeat, |node, _, call| groups::heartbeat_consumer(node, call)),
+    row(ApiKey::ConsumerGroupDescribe, |node, _, call| groups::describe_consumer(node, call)),
     row(ApiKey::ListConfigResources, |node, _, call| configs::list_resources(node, &call)),
     row(ApiKey::DescribeTopicPartitions, |node, _, call| describe_topics::handle(node, &call)),
 ];

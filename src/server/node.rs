@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::flusher::Flusher;
+use super::groups::Groups;
 use super::producers::ProducerIds;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
@@ -35,6 +36,8 @@ pub struct Node {
     pub sessions: SessionCache,
     /// Group commit.
     pub flusher: Flusher,
+    /// The coordinators of groups.
+    pub groups: Arc<Groups>,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
     pub(super) config: ArcSwap<BrokerConfig>,

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::broker::{Broker, Ready};
 use super::flusher::Flusher;
+use super::groups::{self, Groups};
 use super::node::{Failures, Node};
 use super::producers::ProducerIds;
 use super::{cleaner, housekeeping};
@@ -116,8 +117,10 @@ impl Broker {
         let tasks = vec![
             tokio::spawn(follow(Arc::clone(&node), quotas)),
             tokio::spawn(housekeeping::run(Arc::clone(&node))),
+            tokio::spawn(groups::run(Arc::clone(&node))),
         ];
         let cleaner = tokio::spawn(cleaner::run(Arc::clone(&node)));
+        node.groups.follow(&node);
         listeners.into_iter().for_each(|listener| gate.open(listener));
         Ok(Self { node, gate, tasks, cleaner, ready, threads })
     }
@@ -256,6 +259,7 @@ fn assemble(
         partitions,
         directories,
         flusher,
+        groups: Arc::new(Groups::default()),
         producer_ids: ProducerIds::default(),
         stopping: watch::Sender::new(false),
         failures,
@@ -279,6 +283,7 @@ async fn follow(node: Arc<Node>, quotas: ConnectionQuotas) {
                 limit_connections(&quotas, &config);
             }
             worker.partitions.apply(image, config);
+            worker.groups.follow(&worker);
         });
         if let Err(error) = applied.await {
             error!("the metadata could not be followed: {error}");

@@ -124,7 +124,8 @@ impl World {
             builder.apply(record).unwrap();
         }
         self.image = Arc::new(builder.finish(Offset(self.metadata_offset), LeaderEpoch(1)));
-        let effects = self.call(|shard, around| shard.follow(around, &before));
+        let changes = crate::coordinator::TopicChanges::between(&before, &self.image);
+        let effects = self.call(|shard, around| shard.follow(around, &changes));
         self.append(effects);
     }
 
