@@ -1,141 +1,17 @@
-//! A process that is killed at any call of a round: whatever had its new name by then, the log opens as what it
-//! was, cleaned or not.
+//! A process that is killed, a power cut, a call that fails, at any call of a round: whatever had its new name by
+//! then, the log opens as what it was, cleaned or not.
 
-use std::io::{self, IoSlice};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use klamm::record::{Codec, ProducerState};
-use klamm::storage::disk::{
-    Access, DirectoryEntry, DiskLock, DiskSpace, DiskStats, FileStat, LockError, Mapped,
-};
-use klamm::storage::{AppendOrigin, Disk, DiskFile, Log, LogHome, LogOptions, OpenHints, RealDisk, Region};
+use klamm::storage::hostile::{Failure, HostileDisk, Moment, Survival};
+use klamm::storage::{ActiveProducer, AppendOrigin, Log, LogOptions, OpenHints};
 use klamm::types::{Offset, ProducerEpoch, ProducerId};
 
 use super::world::{
-    Entry, START_MS, append, batch, clean_with, folder, id, last_values, limits, marker, open,
-    read_committed, rules,
+    Entry, START_MS, append, batch, clean_with, create, last_values, limits, marker, names, open,
+    read_committed, rules, seeds,
 };
-
-/// The machine's disk, but that nothing waits for it, and that no change is made after the first few.
-#[derive(Debug)]
-pub struct ShortDisk {
-    inner: Arc<RealDisk>,
-    changes_left: Arc<AtomicUsize>,
-}
-
-impl ShortDisk {
-    pub fn new(changes: usize) -> Arc<Self> {
-        Arc::new(Self { inner: RealDisk::new(), changes_left: Arc::new(AtomicUsize::new(changes)) })
-    }
-
-    /// One that makes every change.
-    pub fn lasting() -> Arc<Self> {
-        Self::new(usize::MAX / 2)
-    }
-
-    fn changes_left(&self) -> usize {
-        self.changes_left.load(Ordering::Relaxed)
-    }
-}
-
-fn spend(changes_left: &AtomicUsize) -> io::Result<()> {
-    let spent = changes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-    spent.map(drop).map_err(|_| io::Error::other("killed"))
-}
-
-#[derive(Debug)]
-struct ShortFile {
-    inner: Arc<dyn DiskFile>,
-    changes_left: Arc<AtomicUsize>,
-}
-
-impl Disk for ShortDisk {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        if matches!(access, Access::Create | Access::Replace) {
-            spend(&self.changes_left)?;
-        }
-        let inner = self.inner.open(path, access)?;
-        Ok(Arc::new(ShortFile { inner, changes_left: Arc::clone(&self.changes_left) }))
-    }
-
-    fn list(&self, folder: &Path) -> io::Result<Vec<DirectoryEntry>> {
-        self.inner.list(folder)
-    }
-
-    fn stat(&self, path: &Path) -> io::Result<Option<FileStat>> {
-        self.inner.stat(path)
-    }
-
-    fn create_folder(&self, path: &Path) -> io::Result<()> {
-        spend(&self.changes_left)?;
-        self.inner.create_folder(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        spend(&self.changes_left)?;
-        self.inner.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        spend(&self.changes_left)?;
-        self.inner.remove_file(path)
-    }
-
-    fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        spend(&self.changes_left)?;
-        self.inner.remove_folder(path)
-    }
-
-    fn sync_dir(&self, _folder: &Path) -> io::Result<()> {
-        spend(&self.changes_left)
-    }
-
-    fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockError> {
-        self.inner.lock(path)
-    }
-
-    fn space(&self, folder: &Path) -> io::Result<DiskSpace> {
-        self.inner.space(folder)
-    }
-
-    fn stats(&self) -> &DiskStats {
-        self.inner.stats()
-    }
-}
-
-impl DiskFile for ShortFile {
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.inner.read_at(buffer, position)
-    }
-
-    fn write_at(&self, pieces: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
-        spend(&self.changes_left)?;
-        self.inner.write_at(pieces, position)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        spend(&self.changes_left)?;
-        self.inner.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        spend(&self.changes_left)
-    }
-
-    fn map(&self, len: usize) -> io::Result<Mapped> {
-        self.inner.map(len)
-    }
-
-    fn region(&self, position: u64, len: usize) -> io::Result<Region> {
-        self.inner.region(position, len)
-    }
-}
 
 fn options() -> LogOptions {
     LogOptions {
@@ -174,64 +50,94 @@ fn write(log: &mut Log) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(folder(to)).unwrap();
-    for entry in std::fs::read_dir(folder(from)).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), folder(to).join(entry.file_name())).unwrap();
-    }
-}
-
 fn seen(log: &Log) -> Vec<Entry> {
     read_committed(log, log.log_start_offset(), 1 << 20)
 }
 
+/// What a log must say after any crash of a round, and after one more round.
+struct Expected {
+    records: Vec<Entry>,
+    end: Offset,
+    producers: Vec<ActiveProducer>,
+}
+
+impl Expected {
+    fn check(&self, disk: &Arc<HostileDisk>, recovery_point: Offset, what: &str) {
+        let hints = OpenHints { recovery_point, ..OpenHints::default() };
+        let mut log = open(disk, options(), hints, START_MS);
+        assert_eq!(log.log_end_offset(), self.end, "{what}");
+        log.advance_high_watermark(self.end);
+        let after = seen(&log);
+        assert_eq!(last_values(&after), last_values(&self.records), "{what}");
+        assert!(after.iter().all(|entry| self.records.contains(entry)), "{what}");
+        assert_eq!(log.active_producers().collect::<Vec<_>>(), self.producers, "{what}");
+        for name in names(disk) {
+            let is_left = [".cleaned", ".swap", ".deleted"].iter().any(|suffix| name.ends_with(suffix));
+            assert!(!is_left, "{what}: {name} is left");
+        }
+        let later_ms = START_MS + 20_000;
+        clean_with(&mut log, &rules(), &limits(), later_ms, |_| true).unwrap();
+        assert_eq!(last_values(&seen(&log)), last_values(&self.records), "{what}");
+    }
+}
+
+/// A log whose round was recorded, call by call.
+fn recorded() -> (Expected, Vec<Moment>) {
+    let disk = HostileDisk::new();
+    let mut log = create(&disk, options());
+    write(&mut log);
+    let expected = Expected {
+        records: seen(&log),
+        end: log.log_end_offset(),
+        producers: log.active_producers().collect(),
+    };
+    log.flush().unwrap();
+    disk.record();
+    clean_with(&mut log, &rules(), &limits(), START_MS, |_| true).unwrap();
+    assert!(seen(&log).len() < expected.records.len() / 2);
+    (expected, disk.moments())
+}
+
 #[test]
 fn s1_3_log_compaction_test_a_round_killed_at_any_call_leaves_the_log_as_it_was() {
-    let original = tempfile::tempdir().unwrap();
-    let home = LogHome::new(RealDisk::new());
-    let mut log = Log::create(&home, &folder(original.path()), id(), None, options(), START_MS).unwrap();
-    write(&mut log);
-    let (before, end) = (seen(&log), log.log_end_offset());
-    let producers: Vec<_> = log.active_producers().collect();
-    log.close_clean().unwrap();
-    let flushed = log.flushed_offset();
-    drop(log);
-    let mut changes = 0;
-    loop {
-        let copied = tempfile::tempdir().unwrap();
-        copy(original.path(), copied.path());
-        let hints = OpenHints { clean: true, recovery_point: flushed, ..OpenHints::default() };
-        let disk = ShortDisk::new(usize::MAX / 2);
-        let mut log = open(copied.path(), disk.clone(), options(), hints, START_MS);
-        log.advance_high_watermark(end);
-        disk.changes_left.store(changes, Ordering::Relaxed);
-        let cleaned = clean_with(&mut log, &rules(), &limits(), START_MS, |_| true);
-        let is_whole = cleaned.is_ok() && disk.changes_left() > 0;
-        drop(log);
+    let (expected, moments) = recorded();
+    assert!(moments.len() > 60, "{} calls were cut at", moments.len());
+    for moment in moments {
+        let what = format!("killed at {moment:?}");
         // Once from the start, once trusting what lies before the recovery point, as a broker does.
-        for recovery_point in [flushed, Offset::ZERO] {
-            let hints = OpenHints { recovery_point, ..OpenHints::default() };
-            let mut log = open(copied.path(), ShortDisk::lasting(), options(), hints, START_MS);
-            assert_eq!(log.log_end_offset(), end, "killed after {changes} changes");
-            log.advance_high_watermark(end);
-            let after = seen(&log);
-            assert_eq!(last_values(&after), last_values(&before), "killed after {changes} changes");
-            assert!(after.iter().all(|entry| before.contains(entry)), "killed after {changes} changes");
-            assert_eq!(log.active_producers().collect::<Vec<_>>(), producers, "after {changes} changes");
-            let names = std::fs::read_dir(folder(copied.path())).unwrap();
-            for name in names.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
-                let is_left = [".cleaned", ".swap", ".deleted"].iter().any(|suffix| name.ends_with(suffix));
-                assert!(!is_left, "{name} is left, killed after {changes} changes");
-            }
-            // And it can be cleaned.
-            clean_with(&mut log, &rules(), &limits(), START_MS, |_| true).unwrap();
-            assert_eq!(last_values(&seen(&log)), last_values(&before), "killed after {changes} changes");
+        for recovery_point in [expected.end, Offset::ZERO] {
+            expected.check(&moment.restart(Survival::Everything), recovery_point, &what);
         }
-        if is_whole {
-            break;
-        }
-        changes += 1;
     }
-    assert!(changes > 60, "{changes} calls were cut at");
+}
+
+#[test]
+fn s1_3_log_compaction_test_a_power_cut_at_any_call_leaves_the_log_as_it_was() {
+    let (expected, moments) = recorded();
+    let seeds = seeds(4) as u64;
+    for (index, moment) in moments.iter().enumerate() {
+        let first = index as u64 * 1_000;
+        let seeded = (first..first + seeds).map(Survival::Seeded);
+        let plain = [Survival::Nothing, Survival::Names, Survival::Contents, Survival::Torn(first)];
+        for survival in plain.into_iter().chain(seeded) {
+            let what = format!("{survival:?} at {moment:?}");
+            expected.check(&moment.restart(survival), expected.end, &what);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_fails_ends_the_round_and_costs_no_record() {
+    let (expected, moments) = recorded();
+    for nth in 1..moments.len() as u64 * 2 {
+        let disk = HostileDisk::new();
+        let mut log = create(&disk, options());
+        write(&mut log);
+        log.flush().unwrap();
+        disk.fail_call(nth, Failure::EIO);
+        let cleaned = clean_with(&mut log, &rules(), &limits(), START_MS, |_| true);
+        let Some(failed) = disk.failed_call() else { break };
+        drop((cleaned, log));
+        expected.check(&disk.restart(Survival::Seeded(nth)), expected.end, &format!("{failed} failed"));
+    }
 }

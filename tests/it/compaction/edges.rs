@@ -1,30 +1,32 @@
 //! Where a round ends, what wakes it, and what it leaves alone.
 
+use std::io::IoSlice;
+use std::sync::Arc;
+
 use klamm::record::{BatchBuilder, Codec, Compression, ProducerState};
 use klamm::storage::cleaner::{CleanError, Cleaning, CompactionRules, Progress};
-use klamm::storage::{AppendOrigin, Log, LogHome, LogOptions, OpenHints, ReadOutcome};
+use klamm::storage::disk::Access;
+use klamm::storage::hostile::HostileDisk;
+use klamm::storage::{AppendOrigin, Disk as _, Log, LogOptions, OpenHints, ReadOutcome};
 use klamm::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
-use super::crash::ShortDisk;
 use super::world::{
-    EPOCH, START_MS, append, batch, clean_with, folder, id, limits, marker, open, read_all, rules,
+    EPOCH, START_MS, append, batch, clean_with, create, folder, limits, marker, names, open, read_all, rules,
 };
 
 /// What happens to a log while it is cleaned.
 type Act = fn(&mut Log);
 
 struct Ground {
-    directory: tempfile::TempDir,
+    disk: Arc<HostileDisk>,
     log: Log,
 }
 
 impl Ground {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let options = LogOptions { segment_bytes: 400, ..LogOptions::default() };
-        let home = LogHome::new(ShortDisk::lasting());
-        let log = Log::create(&home, &folder(directory.path()), id(), None, options, START_MS).unwrap();
-        Self { directory, log }
+        let disk = HostileDisk::new();
+        let log = create(&disk, LogOptions { segment_bytes: 400, ..LogOptions::default() });
+        Self { disk, log }
     }
 
     /// `count` batches with one of three keys each.
@@ -87,9 +89,12 @@ fn kafka_13194_the_cleaner_stops_at_the_high_watermark_and_the_last_stable_offse
 #[test]
 fn kafka_6264_a_segment_whose_offsets_span_more_than_2_to_the_31_is_split() {
     const FAR: i64 = 3_000_000_000;
-    let directory = tempfile::tempdir().unwrap();
-    let at = folder(directory.path());
-    std::fs::create_dir(&at).unwrap();
+    let disk = HostileDisk::new();
+    disk.create_folder(&folder()).unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let file = disk.open(&folder().join(name), Access::Create).unwrap();
+        file.write_at(&mut [IoSlice::new(bytes)], 0).unwrap();
+    };
     let one = |offset: i64, key: &str| {
         let mut builder = BatchBuilder::new(Compression::NONE).at(Offset(offset), LeaderEpoch(0));
         builder.append(
@@ -101,11 +106,11 @@ fn kafka_6264_a_segment_whose_offsets_span_more_than_2_to_the_31_is_split() {
         builder.build().unwrap()
     };
     let wide = [one(0, "a"), one(1, "b"), one(FAR, "c"), one(FAR + 1, "a")].concat();
-    std::fs::write(at.join("00000000000000000000.log"), wide).unwrap();
-    std::fs::write(at.join("00000000003000000010.log"), b"").unwrap();
+    put("00000000000000000000.log", &wide);
+    put("00000000003000000010.log", b"");
     let hints = OpenHints { clean: true, recovery_point: Offset(FAR + 10), ..OpenHints::default() };
     let options = LogOptions::default();
-    let mut log = open(directory.path(), ShortDisk::lasting(), options, hints, START_MS);
+    let mut log = open(&disk, options, hints, START_MS);
     log.advance_high_watermark(Offset(FAR + 10));
     let cleaned = clean_with(&mut log, &rules(), &limits(), START_MS, |_| true).unwrap().unwrap();
     assert_eq!((cleaned.segments_before, cleaned.segments_after), (1, 2));
@@ -114,9 +119,9 @@ fn kafka_6264_a_segment_whose_offsets_span_more_than_2_to_the_31_is_split() {
         read.iter().map(|entry| entry.offset).collect()
     };
     assert_eq!(offsets(&log), [1, FAR, FAR + 1]);
-    assert!(at.join("00000000003000000000.log").exists());
+    assert!(names(&disk).contains(&"00000000003000000000.log".to_owned()));
     drop(log);
-    let log = open(directory.path(), ShortDisk::lasting(), options, OpenHints::default(), START_MS);
+    let log = open(&disk, options, OpenHints::default(), START_MS);
     assert_eq!(offsets(&log), [1, FAR, FAR + 1], "a recovery takes all of it");
 }
 
@@ -165,8 +170,7 @@ fn truncation_and_deleted_records_abort_a_round_and_retention_waits_for_it() {
         });
         assert!(matches!(ended, Err(CleanError::Aborted)), "{what}");
         assert!(!ground.log.is_being_cleaned());
-        let left = std::fs::read_dir(folder(ground.directory.path())).unwrap();
-        for name in left.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+        for name in names(&ground.disk) {
             assert!(!name.ends_with(".cleaned") && !name.ends_with(".swap"), "{what}: {name}");
         }
         ground.fill(10);
@@ -182,7 +186,7 @@ fn a_region_that_a_reader_holds_outlives_the_swap_and_the_removal() {
     let ReadOutcome::Slice(held) = ground.log.read(Offset(0), end, 1 << 20, true).unwrap() else { panic!() };
     let before = held.region.read().unwrap();
     ground.clean(&rules(), START_MS).unwrap();
-    let deletions = std::sync::Arc::clone(ground.log.deletions());
+    let deletions = Arc::clone(ground.log.deletions());
     deletions.remove_due(&**ground.log.disk(), i64::MAX).unwrap();
     assert_eq!(held.region.read().unwrap(), before);
     assert_ne!(ground.offsets()[0], 0);
@@ -204,10 +208,9 @@ fn only_one_round_at_a_time_works_on_a_log_and_memory_follows_what_is_dirty() {
 fn damage_ends_a_round_before_anything_is_swapped() {
     let mut ground = Ground::new();
     ground.fill(40);
-    let path = folder(ground.directory.path()).join("00000000000000000000.log");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[70] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
+    let path = folder().join("00000000000000000000.log");
+    assert!(ground.disk.flip_bit(&path, 70 * 8));
+    let before = ground.disk.files(&folder());
     let mut cleaning =
         Cleaning::begin(&mut ground.log, &rules(), &limits(), [1; 16], START_MS).unwrap().unwrap();
     let error = loop {
@@ -219,5 +222,5 @@ fn damage_ends_a_round_before_anything_is_swapped() {
     };
     assert!(error.to_string().contains("batch at offset 0, position 0"), "{error}");
     cleaning.abandon(&ground.log);
-    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert_eq!(ground.disk.files(&folder()), before);
 }

@@ -2,16 +2,17 @@
 //! segments, restarts of both kinds, rounds that are ended half-way. `KLAMM_COMPACTION_SEEDS` says how many.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use klamm::record::{Codec, ProducerState};
 use klamm::storage::cleaner::{CleanError, CleaningLimits, CompactionRules};
-use klamm::storage::{AppendOrigin, Log, LogHome, LogOptions, OpenHints};
+use klamm::storage::hostile::{HostileDisk, Survival};
+use klamm::storage::{AppendOrigin, Disk as _, Log, LogOptions, OpenHints};
 use klamm::types::{Offset, ProducerEpoch, ProducerId};
 
-use super::crash::ShortDisk;
 use super::world::{
-    Entry, Fate, START_MS, Sent, append, batch, clean_with, folder, id, last_values, limits, marker, open,
-    read_all, read_committed, rules,
+    Entry, Fate, START_MS, Sent, append, batch, clean_with, create, folder, last_values, limits, marker,
+    names, open, read_all, read_committed, rules, seeds,
 };
 use crate::random::Random;
 
@@ -19,7 +20,7 @@ const SEEDS: usize = 10;
 
 struct Run {
     random: Random,
-    directory: tempfile::TempDir,
+    disk: Arc<HostileDisk>,
     options: LogOptions,
     rules: CompactionRules,
     limits: CleaningLimits,
@@ -35,7 +36,7 @@ struct Run {
 
 impl Run {
     fn new(mut random: Random) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let disk = HostileDisk::new();
         let options = LogOptions {
             segment_bytes: 600 + random.below(6_000) as u64,
             index_interval_bytes: [1, 200, 4_096][random.below(3)],
@@ -53,12 +54,11 @@ impl Run {
             buffer_bytes: [4_096, 1 << 16][random.below(2)],
             ..limits()
         };
-        let home = LogHome::new(ShortDisk::lasting());
-        let log = Log::create(&home, &folder(directory.path()), id(), None, options, START_MS).unwrap();
+        let log = create(&disk, options);
         let keys = 1 + random.below(40);
         Self {
             random,
-            directory,
+            disk,
             options,
             rules,
             limits,
@@ -157,8 +157,7 @@ impl Run {
             }
             Err(error) => panic!("{error}"),
         }
-        let names = std::fs::read_dir(folder(self.directory.path())).unwrap();
-        for name in names.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+        for name in names(&self.disk) {
             assert!(!name.ends_with(".cleaned") && !name.ends_with(".swap"), "{name}");
         }
     }
@@ -260,18 +259,19 @@ impl Run {
         } else if self.random.one_in(2) {
             self.log.flush().unwrap();
             hints.recovery_point = Offset(self.random.below(self.log.flushed_offset().0 as usize + 1) as i64);
+            if self.random.one_in(2) {
+                // All of it was flushed: no power cut takes anything.
+                self.disk = self.disk.restart(Survival::Seeded(self.random.next()));
+            }
         }
         if !is_clean && self.random.one_in(2) {
             // The log alone must tell what the producers wrote last.
-            for entry in std::fs::read_dir(folder(self.directory.path())).unwrap() {
-                let path = entry.unwrap().path();
-                if path.extension().is_some_and(|extension| extension == "snapshot") {
-                    std::fs::remove_file(path).unwrap();
-                }
+            for name in names(&self.disk).iter().filter(|name| name.ends_with(".snapshot")) {
+                self.disk.remove_file(&folder().join(name)).unwrap();
             }
         }
         let end = self.log.log_end_offset();
-        self.log = open(self.directory.path(), ShortDisk::lasting(), self.options, hints, self.now_ms);
+        self.log = open(&self.disk, self.options, hints, self.now_ms);
         assert_eq!(self.log.log_end_offset(), end);
         assert_eq!(producers(&self.log), before);
         self.log.set_cleaner_point(cleaner_point);
@@ -323,9 +323,8 @@ fn state(id: i64, base_sequence: i32, is_transactional: bool) -> ProducerState {
 
 #[test]
 fn s1_3_log_compaction_test_random_workloads_leave_what_a_plain_map_holds() {
-    let seeds = std::env::var("KLAMM_COMPACTION_SEEDS").ok().and_then(|text| text.parse().ok());
     let mut seed = Random::new().seed;
-    for _ in 0..seeds.unwrap_or(SEEDS) {
+    for _ in 0..seeds(SEEDS) {
         seed = seed.wrapping_add(0x9e37_79b9);
         eprintln!("seed {seed}");
         let mut run = Run::new(Random::from_seed(seed));

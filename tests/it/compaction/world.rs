@@ -8,7 +8,8 @@ use klamm::record::{
     BatchBuilder, Codec, Compression, HeaderRef, InflateLimits, ProducerState, Scratch, batches,
 };
 use klamm::storage::cleaner::{CleanError, Cleaned, Cleaning, CleaningLimits, CompactionRules, Progress};
-use klamm::storage::{AppendOrigin, Disk, Log, LogHome, LogOptions, OpenHints, ReadOutcome};
+use klamm::storage::hostile::HostileDisk;
+use klamm::storage::{AppendOrigin, Disk as _, Log, LogHome, LogOptions, OpenHints, ReadOutcome};
 use klamm::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicName, TopicPartition};
 
 pub const EPOCH: LeaderEpoch = LeaderEpoch(3);
@@ -56,18 +57,31 @@ pub fn limits() -> CleaningLimits {
     CleaningLimits { buffer_bytes: 4_096, ..CleaningLimits::default() }
 }
 
-pub fn folder(directory: &Path) -> PathBuf {
-    directory.join("t-0")
+/// Where the log lies on a disk in memory.
+pub fn folder() -> PathBuf {
+    PathBuf::from("/logs/t-0")
 }
 
-pub fn open(
-    directory: &Path,
-    disk: Arc<dyn Disk>,
-    options: LogOptions,
-    hints: OpenHints,
-    now_ms: i64,
-) -> Log {
-    Log::open(&LogHome::new(disk), &folder(directory), id(), options, hints, now_ms).unwrap().0
+pub fn create(disk: &Arc<HostileDisk>, options: LogOptions) -> Log {
+    disk.create_folder(Path::new("/logs")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    let home = LogHome::new(Arc::<HostileDisk>::clone(disk));
+    Log::create(&home, &folder(), id(), None, options, START_MS).unwrap()
+}
+
+pub fn open(disk: &Arc<HostileDisk>, options: LogOptions, hints: OpenHints, now_ms: i64) -> Log {
+    let home = LogHome::new(Arc::<HostileDisk>::clone(disk));
+    Log::open(&home, &folder(), id(), options, hints, now_ms).unwrap().0
+}
+
+/// The names in the folder.
+pub fn names(disk: &Arc<HostileDisk>) -> Vec<String> {
+    disk.list(&folder()).unwrap().into_iter().map(|entry| entry.name).collect()
+}
+
+/// `KLAMM_COMPACTION_SEEDS` in the long run, else `few`.
+pub fn seeds(few: usize) -> usize {
+    std::env::var("KLAMM_COMPACTION_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 
 /// A batch that stands for itself: keys and values with headers, at `now_ms` and later.
