@@ -259,10 +259,9 @@ impl Run {
         } else if self.random.one_in(2) {
             self.log.flush().unwrap();
             hints.recovery_point = Offset(self.random.below(self.log.flushed_offset().0 as usize + 1) as i64);
-            if self.random.one_in(2) {
-                // All of it was flushed: no power cut takes anything.
-                self.disk = self.disk.restart(Survival::Seeded(self.random.next()));
-            }
+        }
+        if !is_clean {
+            self.disk = self.disk.restart(Survival::Everything);
         }
         if !is_clean && self.random.one_in(2) {
             // The log alone must tell what the producers wrote last.
