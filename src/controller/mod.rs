@@ -19,6 +19,7 @@ mod found;
 mod metadata_log;
 mod placement;
 mod producer_ids;
+pub mod quorum;
 mod quorum_state;
 mod replay;
 mod snapshots;

@@ -32,6 +32,7 @@ mod metadata_records;
 mod oracle;
 mod pipes;
 mod produces;
+mod quorum;
 mod random;
 mod random_message;
 mod serving;
