@@ -19,6 +19,7 @@ mod log;
 mod message;
 mod role;
 mod voters;
+pub mod wire;
 
 use crate::protocol::ErrorCode;
 use crate::types::{LeaderEpoch, Offset};

@@ -2,6 +2,7 @@
 //! `KLAMM_SEED=n` repeats one seed, with its last steps where it breaks something.
 
 mod log;
+mod wire;
 mod world;
 
 use crate::random::Random;

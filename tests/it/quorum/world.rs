@@ -117,6 +117,8 @@ pub struct World {
     trace: VecDeque<(i64, String)>,
     traced: bool,
     calm: bool,
+    /// Messages are encoded and decoded on their way.
+    encoded: bool,
     /// When a voter was last added or removed.
     changed_at: i64,
     pub steps: u64,
@@ -180,6 +182,7 @@ impl World {
             trace: VecDeque::new(),
             traced,
             calm: false,
+            encoded: seed % 8 == 0,
             changed_at: i64::MIN / 2,
             steps: 0,
         };
@@ -316,6 +319,7 @@ impl World {
         let delay = self.delay();
         match output {
             Output::Send { call, target, request, .. } => {
+                let request = if self.encoded { super::wire::request(request) } else { request };
                 let to = target as usize - 1;
                 if self.nodes[to].quorum.is_none() && !self.cut.contains(&(node, to)) {
                     let response = Box::new(Err(CallFailure::Refused));
@@ -340,6 +344,7 @@ impl World {
             Output::Answer { token, response } => {
                 let Some((to, incarnation, call)) = self.tokens.remove(&token) else { return };
                 if to != usize::MAX && !self.is_lost(node, to) {
+                    let response = if self.encoded { super::wire::response(response) } else { response };
                     let response = Box::new(Ok(response));
                     self.push(delay, Event::Response { to, incarnation, call, response });
                 }
