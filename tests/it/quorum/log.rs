@@ -46,6 +46,19 @@ pub struct Directory {
     pub fails_in: Option<u32>,
     /// Bytes of a snapshot that is being fetched.
     pub partial: Vec<u8>,
+    /// What is wrong with it on purpose.
+    pub flaw: Option<Flaw>,
+}
+
+/// A mistake put back, to see that a run finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// What was appended is said to be on disk before it is.
+    AcknowledgesBeforeSync,
+    /// A wiped directory comes back with its old id, and votes (KAFKA-14077).
+    WipedVoterVotes,
+    /// A leader that sees no difference between its log and one that ends elsewhere (KIP-101).
+    SeesNoDivergence,
 }
 
 impl Directory {
@@ -141,6 +154,9 @@ impl QuorumLog for MemoryLog {
 
     fn epoch_end(&self, epoch: LeaderEpoch) -> EpochEnd {
         let directory = self.0.borrow();
+        if directory.flaw == Some(Flaw::SeesNoDivergence) {
+            return EpochEnd { epoch, end_offset: Offset(i64::MAX) };
+        }
         let cut = directory.entries.partition_point(|entry| entry.epoch <= epoch);
         if let Some(entry) = directory.entries[..cut].last() {
             return EpochEnd { epoch: entry.epoch, end_offset: entry.next };
@@ -186,7 +202,9 @@ impl QuorumLog for MemoryLog {
     fn flush(&mut self) -> Result<(), LogFailure> {
         self.step()?;
         let mut directory = self.0.borrow_mut();
-        directory.synced = directory.entries.len();
+        if directory.flaw != Some(Flaw::AcknowledgesBeforeSync) {
+            directory.synced = directory.entries.len();
+        }
         Ok(())
     }
 

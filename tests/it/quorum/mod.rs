@@ -5,7 +5,17 @@ mod log;
 mod wire;
 mod world;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use klamm::controller::quorum::{
+    Endpoint, EpochEnd, Membership, Output, Quorum, QuorumOptions, QuorumSettings, ReplicaKey, Request,
+    Response, Vote, Voter, VoterSet,
+};
+use klamm::types::{LeaderEpoch, Offset, Uuid};
+
 use crate::random::Random;
+use log::{Directory, Flaw, MemoryLog};
 use world::{Weather, World};
 
 /// How many seeds a test runs where nothing else is said.
@@ -37,7 +47,7 @@ fn runs(weather: Weather) {
 fn one(seed: u64, weather: Weather, steps: u64, traced: bool) -> World {
     let mut shape = Random::of(seed ^ 0x5eed);
     let (voters, observers) = (1 + shape.below(5), shape.below(4));
-    let mut world = World::new(seed, voters, observers, weather, traced);
+    let mut world = World::new(seed, voters, observers, weather, traced, None);
     world.run(steps);
     world.must_recover();
     world
@@ -56,4 +66,83 @@ fn a_quorum_survives_crashes_cuts_and_failing_disks() {
 #[test]
 fn a_quorum_survives_wiped_voters_and_changes_of_its_voters() {
     runs(Weather { loss: 20, faults: 30, changes: true });
+}
+
+/// Runs seeds until one breaks something; how many it took.
+fn seeds_to_find(flaw: Flaw) -> u64 {
+    let weather = Weather { loss: 20, faults: 40, changes: flaw == Flaw::WipedVoterVotes };
+    let is_found = |seed: &u64| {
+        let run = || World::new(*seed, 3, 1, weather, false, Some(flaw)).run(4_000);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err()
+    };
+    (0..400).find(is_found).unwrap_or_else(|| panic!("{flaw:?} was not found in 400 seeds")) + 1
+}
+
+#[test]
+fn mistakes_put_back_are_found() {
+    let flaws = [Flaw::AcknowledgesBeforeSync, Flaw::WipedVoterVotes, Flaw::SeesNoDivergence];
+    for flaw in flaws {
+        let seeds = seeds_to_find(flaw);
+        eprintln!("{flaw:?} was found by seed {seeds} of its kind");
+    }
+}
+
+/// A leader without a majority behind it resigns, and those it is cut off from have another one: nobody goes on
+/// believing what no majority knows.
+#[test]
+fn kafka_15489_a_leader_that_is_cut_off_from_the_majority_resigns() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3, 0, Weather { loss: 0, faults: 1, changes: false }, false, None);
+        world.calm_down();
+        world.run_for(20_000);
+        let leaders = world.leaders();
+        assert_eq!(leaders.len(), 1, "seed {seed}");
+        world.isolate(leaders[0]);
+        world.run_for(8_000);
+        let others = world.leaders();
+        assert_eq!(others.len(), 1, "seed {seed}: one leads, and it is not the one that is alone");
+        assert_ne!(others, leaders, "seed {seed}");
+    }
+}
+
+/// One node that two others ask for its vote in the same epoch; it crashes in between.
+#[test]
+fn a_vote_outlives_a_crash() {
+    let directory = Rc::new(RefCell::new(Directory { may_vote: true, ..Directory::default() }));
+    let key = |id: i32| ReplicaKey::new(id, Uuid([id as u8; 16]));
+    let voter = |id: i32| Voter {
+        key: key(id),
+        endpoints: vec![Endpoint { name: "CONTROLLER".to_owned(), host: "node".to_owned(), port: 9093 }],
+        kraft_versions: (0, 1),
+    };
+    let voters: VoterSet = (1..=3).map(voter).collect();
+    let open = || {
+        let options = QuorumOptions {
+            local: key(1),
+            endpoints: Vec::new(),
+            bootstrap: Vec::new(),
+            membership: Membership::new(voters.clone()),
+            state: directory.borrow().state,
+            may_vote: true,
+            settings: QuorumSettings::default(),
+            seed: 1,
+        };
+        Quorum::open(MemoryLog(Rc::clone(&directory)), options, 0).unwrap()
+    };
+    let granted = |quorum: &mut Quorum<MemoryLog>, candidate: i32| {
+        let last = EpochEnd { epoch: LeaderEpoch(4), end_offset: Offset(9) };
+        let vote =
+            Vote { candidate: key(candidate), voter: key(1), epoch: LeaderEpoch(5), last, pre_vote: false };
+        quorum.take_outputs();
+        quorum.request(1, 7, Request::Vote(vote)).unwrap();
+        match &quorum.take_outputs()[..] {
+            [Output::Answer { response: Response::Vote { granted, .. }, .. }] => *granted,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut quorum = open();
+    assert!(granted(&mut quorum, 2) && !granted(&mut quorum, 3) && granted(&mut quorum, 2));
+    directory.borrow_mut().crash(0);
+    let mut quorum = open();
+    assert!(!granted(&mut quorum, 3) && granted(&mut quorum, 2), "one vote an epoch, to the same one");
 }

@@ -13,7 +13,7 @@ use klamm::controller::quorum::{
 use klamm::record::{BatchBuilder, Compression};
 use klamm::types::{LeaderEpoch, Offset, Uuid};
 
-use super::log::{Directory, MemoryLog, Snapshot};
+use super::log::{Directory, Flaw, MemoryLog, Snapshot};
 use crate::random::Random;
 
 /// How many steps are shown of a run that broke something.
@@ -139,7 +139,14 @@ fn voter(node: usize, directory_id: Uuid) -> Voter {
 impl World {
     /// `voters` nodes that vote and `observers` that do not. A new cluster of klamm: nobody has a vote before all have
     /// met; or one that `kafka-storage format --initial-controllers` has made.
-    pub fn new(seed: u64, voters: usize, observers: usize, weather: Weather, traced: bool) -> Self {
+    pub fn new(
+        seed: u64,
+        voters: usize,
+        observers: usize,
+        weather: Weather,
+        traced: bool,
+        flaw: Option<Flaw>,
+    ) -> Self {
         let mut random = Random::of(seed);
         let formatted = voters == 1 || random.one_in(2);
         let mut draw_id = || Uuid::from_random_bytes(std::array::from_fn(|_| random.next() as u8));
@@ -147,7 +154,8 @@ impl World {
         let known: VoterSet = (0..voters).map(|node| voter(node, ids[node])).collect();
         let configured = (0..voters).map(|node| voter(node, Uuid::ZERO)).collect();
         let nodes = ids.iter().enumerate().map(|(node, directory_id)| {
-            let mut directory = Directory { may_vote: formatted && node < voters, ..Directory::default() };
+            let mut directory =
+                Directory { may_vote: formatted && node < voters, flaw, ..Directory::default() };
             if formatted && node < voters {
                 let id = SnapshotId { end_offset: Offset::ZERO, epoch: LeaderEpoch(0) };
                 let snapshot = Snapshot { voters: Some(known.clone()), kraft_version: 1, digest: 0 };
@@ -277,7 +285,9 @@ impl World {
         if state.quorum.take().is_some() || state.next_tick != i64::MIN {
             state.directory.borrow_mut().crash(kept);
             state.next_tick = i64::MIN;
-            let after = if self.calm { 10 } else { 20 + self.random.below(4_000) as i64 };
+            // Some are back before the others have noticed.
+            let longest = if self.calm || self.random.one_in(3) { 20 } else { 4_000 };
+            let after = 1 + self.random.below(longest) as i64;
             self.push(after, Event::Restart { node });
         }
         self.note(|| format!("node {} is killed", node + 1));
@@ -289,8 +299,16 @@ impl World {
         let Some(quorum) = self.nodes[node].quorum.as_mut() else { return };
         let outputs = quorum.take_outputs();
         let deadline = quorum.deadline_ms(now) - self.nodes[node].skew_ms;
+        let has_voted = outputs.iter().any(|output| {
+            matches!(output, Output::Answer { response: Response::Vote { granted: true, .. }, .. })
+        });
         for output in outputs {
             self.output(node, output);
+        }
+        if has_voted && !self.calm && self.weather.faults > 1 && self.random.one_in(8) {
+            self.check(node);
+            self.crash(node);
+            return;
         }
         let state = &mut self.nodes[node];
         let at = deadline.max(self.now + 1);
@@ -515,8 +533,12 @@ impl World {
         let id = Uuid::from_random_bytes(std::array::from_fn(|_| self.random.next() as u8));
         self.crash(node);
         let state = &mut self.nodes[node];
-        state.directory_id = id;
-        *state.directory.borrow_mut() = Directory { may_vote: false, ..Directory::default() };
+        let flaw = state.directory.borrow().flaw;
+        let is_flawed = flaw == Some(Flaw::WipedVoterVotes);
+        if !is_flawed {
+            state.directory_id = id;
+        }
+        *state.directory.borrow_mut() = Directory { may_vote: is_flawed, flaw, ..Directory::default() };
         self.note(|| format!("node {} is wiped", node + 1));
     }
 
@@ -692,6 +714,31 @@ impl World {
     /// How many batches were agreed on.
     pub fn agreed(&self) -> usize {
         self.agreed.ends.len()
+    }
+
+    /// The nodes that lead.
+    pub fn leaders(&self) -> Vec<usize> {
+        self.leaders_now()
+    }
+
+    /// No more faults from here on but those the caller brings.
+    pub fn calm_down(&mut self) {
+        self.calm = true;
+    }
+
+    /// Cuts a node off from all others.
+    pub fn isolate(&mut self, node: usize) {
+        let links = self.pairs().into_iter().filter(|(from, to)| *from == node || *to == node);
+        self.cut = links.collect();
+    }
+
+    /// Lets everything happen that is due within so many milliseconds.
+    pub fn run_for(&mut self, ms: i64) {
+        let until = self.now + ms;
+        while self.queue.peek().is_some_and(|Reverse(next)| next.at <= until) {
+            self.step();
+        }
+        self.now = until;
     }
 }
 
