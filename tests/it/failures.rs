@@ -121,11 +121,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
     ),
     ("s1_3_group_mode_transactions_test", "transactions with groups and bounces", Waits(Transactions)),
     ("s1_3_trogdor_faults", "stopped processes, unreadable files, a failing file system", Waits(Replication)),
-    (
-        "s1_3_raft_event_simulation_test",
-        "Kafka's scenarios and invariants of the quorum, simulated",
-        Waits(Quorum),
-    ),
+    ("s1_3_raft_event_simulation_test", "Kafka's scenarios and invariants of the quorum, simulated", Shown),
     // What the replication protocol must survive.
     ("kip_101", "truncation by leader epoch, not by high watermark", Waits(Replication)),
     ("kip_279", "truncation converges after fast double fail-over", Waits(Replication)),
@@ -142,7 +138,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
     ("kip_966", "eligible leader replicas, unclean shutdown, last known leader", Waits(Replication)),
     ("kip_890_a_late_marker", "a marker of an older epoch is fenced by the log", Shown),
     ("kip_890", "no hanging, late or torn transactions", Waits(Transactions)),
-    ("kip_853", "the quorum changes by directory id, with pre-vote and resignation", Waits(Quorum)),
+    ("kip_853", "the quorum changes by directory id, with pre-vote and resignation", Shown),
     // Bugs of Apache Kafka and Redpanda.
     ("kafka_1211", "follower bounce and leader kill between high watermark steps", Waits(Replication)),
     ("kafka_6361_the_answer", "a leader answers with the largest epoch not younger than asked", Shown),
@@ -178,7 +174,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
     ("kafka_7104", "the offsets in a fetch response are one snapshot", Shown),
     ("kafka_2143", "a replica ahead of a migrating leader does not truncate to 0", Waits(Replication)),
     ("kafka_18723", "a receiver refuses corrupt batches and mixed epochs", Shown),
-    ("kafka_15489", "a leader cut off from the majority resigns", Waits(Quorum)),
+    ("kafka_15489", "a leader cut off from the majority resigns", Shown),
     (
         "kafka_14616",
         "a topic deleted and created again while a broker was down: the old folder goes first",

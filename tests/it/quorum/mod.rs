@@ -45,7 +45,7 @@ fn runs(weather: Weather) {
 }
 
 fn one(seed: u64, weather: Weather, steps: u64, traced: bool) -> World {
-    let mut shape = Random::of(seed ^ 0x5eed);
+    let mut shape = Random::from_seed(seed ^ 0x5eed);
     let (voters, observers) = (1 + shape.below(5), shape.below(4));
     let mut world = World::new(seed, voters, observers, weather, traced, None);
     world.run(steps);
@@ -59,12 +59,12 @@ fn a_quorum_in_fair_weather_agrees() {
 }
 
 #[test]
-fn a_quorum_survives_crashes_cuts_and_failing_disks() {
+fn s1_3_raft_event_simulation_test_a_quorum_survives_crashes_cuts_and_failing_disks() {
     runs(Weather { loss: 20, faults: 20, changes: false });
 }
 
 #[test]
-fn a_quorum_survives_wiped_voters_and_changes_of_its_voters() {
+fn kip_853_a_quorum_survives_wiped_voters_and_changes_of_its_voters() {
     runs(Weather { loss: 20, faults: 30, changes: true });
 }
 

@@ -147,7 +147,7 @@ impl World {
         traced: bool,
         flaw: Option<Flaw>,
     ) -> Self {
-        let mut random = Random::of(seed);
+        let mut random = Random::from_seed(seed);
         let formatted = voters == 1 || random.one_in(2);
         let mut draw_id = || Uuid::from_random_bytes(std::array::from_fn(|_| random.next() as u8));
         let ids: Vec<Uuid> = (0..voters + observers).map(|_| draw_id()).collect();
