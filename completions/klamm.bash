@@ -46,6 +46,9 @@ _klamm() {
             klamm,topics)
                 cmd="klamm__subcmd__topics"
                 ;;
+            klamm,verify)
+                cmd="klamm__subcmd__verify"
+                ;;
             klamm__subcmd__bench,consume)
                 cmd="klamm__subcmd__bench__subcmd__consume"
                 ;;
@@ -116,7 +119,7 @@ _klamm() {
 
     case "${cmd}" in
         klamm)
-            opts="-h -V --help --version serve produce consume dump-segment topics configs offsets groups log-dirs bench"
+            opts="-h -V --help --version serve produce consume dump-segment verify topics configs offsets groups log-dirs bench"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1613,6 +1616,28 @@ _klamm() {
                     return 0
                     ;;
                 -X)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        klamm__subcmd__verify)
+            opts="-q -j -h --json --quiet --threads --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --threads)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

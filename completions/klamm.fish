@@ -30,6 +30,7 @@ complete -c klamm -n "__fish_klamm_needs_command" -f -a "serve" -d 'Run a broker
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "produce" -d 'Send records from standard input or files to a topic'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "consume" -d 'Print the records of topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "dump-segment" -d 'Show what the files of a log directory hold'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "verify" -d 'Check the files of log directories, every byte'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "topics" -d 'List, describe, create, alter and delete topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and change configurations'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up offsets, and cut off the front of partitions'
@@ -113,6 +114,10 @@ complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l cluster-met
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l share-group-state-decoder -d 'The log is one of __share_group_state'
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l remote-log-metadata-decoder -d 'The log is one of __remote_log_metadata'
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -s j -l threads -d 'Threads that read; as many as there are cores unless given' -r
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -l json -d 'One JSON object a line: a finding, or what a directory comes to'
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -s q -l quiet -d 'Leave notes out'
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "list" -d 'List topics, one a line'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "describe" -d 'Describe topics: leaders, replicas, offsets, sizes, configuration'

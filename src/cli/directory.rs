@@ -372,7 +372,7 @@ fn quotas(image: &Image, kind: &str, name: Option<&str>) -> Vec<ConfigView> {
 
 /// The latest snapshot, and what the log has behind it. A running broker may delete the snapshot that was just
 /// found: then there is a newer one.
-fn read_image(disk: &dyn Disk, log: &LogReader) -> anyhow::Result<Image> {
+pub(crate) fn read_image(disk: &dyn Disk, log: &LogReader) -> anyhow::Result<Image> {
     const ATTEMPTS: usize = 3;
     let mut attempt = 1;
     loop {

@@ -25,6 +25,7 @@ pub mod produce;
 pub mod queries;
 pub mod serve;
 pub mod topics;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ enum Command {
     Produce(Box<produce::Args>),
     Consume(Box<consume::Args>),
     DumpSegment(dump_segment::Args),
+    Verify(verify::Args),
     Topics(topics::Args),
     Configs(configs::Args),
     Offsets(offsets::Args),
@@ -84,6 +86,7 @@ impl Command {
             Self::Produce(args) => produce::run(&args, output),
             Self::Consume(args) => consume::run(&args, output),
             Self::DumpSegment(args) => dump_segment::run(args, output),
+            Self::Verify(args) => verify::run(&args, output),
             Self::Topics(args) => topics::run(args, output),
             Self::Configs(args) => configs::run(args, output),
             Self::Offsets(args) => offsets::run(args, output),

@@ -41,6 +41,7 @@ mod header;
 mod legacy;
 mod reader;
 mod rewrite;
+mod stored;
 mod varint;
 mod walk;
 
@@ -58,4 +59,5 @@ pub use header::{
 pub use legacy::LegacyMessage;
 pub use reader::{Header, HeaderRef, Headers, HeadersIter, OwnedRecords, Record, RecordReader, RecordRef};
 pub use rewrite::{Rewrite, assign_producer, empty_batch, recompress, rewrite, stamp};
+pub use stored::{StoredFault, check_records, check_stored};
 pub use walk::{RECORD_ERRORS_MAX, RecordError, WalkError, WalkErrorKind, WalkRules, Walked, walk};

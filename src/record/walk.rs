@@ -227,9 +227,9 @@ fn check_counts(header: &BatchHeader) -> Result<(), WalkError> {
 }
 
 /// What one record's grammar yields; its bytes were stepped over.
-struct Stepped {
+pub(super) struct Stepped {
     timestamp_delta: i64,
-    offset_delta: i32,
+    pub(super) offset_delta: i32,
     has_key: bool,
 }
 
@@ -336,7 +336,7 @@ fn walk_plain(mut rest: &[u8], tally: &mut Tally<'_>) -> Result<u64, WalkError> 
 
 /// Steps over one record at the front of `rest`.
 #[inline(always)]
-fn step(rest: &mut &[u8]) -> Result<Stepped, RecordFault> {
+pub(super) fn step(rest: &mut &[u8]) -> Result<Stepped, RecordFault> {
     let length = take_varint(rest)?;
     let size = usize::try_from(length).map_err(|_| RecordFault::InvalidLength(length))?;
     let (mut body, after) = rest.split_at_checked(size).ok_or(RecordFault::OutOfBytes)?;
@@ -396,7 +396,7 @@ fn walk_window(mut window: Window<'_>, tally: &mut Tally<'_>) -> Result<u64, Wal
 
 /// Steps over the next record: in one piece where the window holds it, else field by field.
 #[inline]
-fn step_window(window: &mut Window<'_>) -> Result<Result<Stepped, RecordFault>, BatchError> {
+pub(super) fn step_window(window: &mut Window<'_>) -> Result<Result<Stepped, RecordFault>, BatchError> {
     let available = window.available();
     let mut rest = available;
     if let Ok(stepped) = step(&mut rest) {

@@ -114,6 +114,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
     /// Takes the whole-file fcntl lock that Java's `FileChannel.tryLock` takes. Makes the file where missing.
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockError>;
+    /// Whether somebody else holds the lock of [`Disk::lock`]. Takes nothing and makes nothing.
+    fn is_locked(&self, _path: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
     /// Size of the file system that holds `folder`.
     fn space(&self, folder: &Path) -> io::Result<DiskSpace>;
     /// What was read and written so far.
@@ -334,6 +338,15 @@ struct RealLock {
 
 impl DiskLock for RealLock {}
 
+/// An exclusive lock from the first byte to the last.
+const WHOLE_FILE: libc::flock = libc::flock {
+    l_type: libc::F_WRLCK as libc::c_short,
+    l_whence: libc::SEEK_SET as libc::c_short,
+    l_start: 0,
+    l_len: 0,
+    l_pid: 0,
+};
+
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -406,13 +419,7 @@ impl Disk for RealDisk {
             .truncate(false)
             .open(path)
             .map_err(failed)?;
-        let whole_file = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
+        let whole_file = WHOLE_FILE;
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)) {
             Ok(_) => Ok(Box::new(RealLock { _file: file })),
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
@@ -423,6 +430,17 @@ impl Disk for RealDisk {
             }
             Err(error) => Err(failed(error.into())),
         }
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let file = match fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut conflicting = WHOLE_FILE;
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut conflicting))?;
+        Ok(conflicting.l_type != libc::F_UNLCK as libc::c_short)
     }
 
     fn space(&self, folder: &Path) -> io::Result<DiskSpace> {

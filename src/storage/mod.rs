@@ -32,6 +32,7 @@ mod scan;
 mod segment;
 mod time_index;
 pub mod transaction_index;
+pub mod verify;
 
 pub use deletions::DeletionQueue;
 pub use directories::LogDirectories;

@@ -40,3 +40,4 @@ mod snapshots;
 mod storage;
 mod tidy;
 mod transcripts;
+mod verify;

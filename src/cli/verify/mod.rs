@@ -1,0 +1,75 @@
+//! `klamm verify`: whether the files of a log directory are sound, every byte of them.
+//!
+//! Reads only; a directory may be in use. What a running broker changes under the reader is looked at again before it
+//! is called damage.
+
+mod known;
+mod pass;
+mod report;
+mod workers;
+
+use std::path::PathBuf;
+
+use crate::cli::exit::{Exit, usage};
+use crate::cli::output::Output;
+pub use crate::cli::verify::pass::{Checked, Pass};
+
+/// Check the files of log directories, every byte.
+///
+/// Any directory of klamm or Apache Kafka, stopped in order, killed or in use: every batch (checksum, offsets, counts,
+/// records, what is compressed), leader epochs, producers' sequences, every entry of every index, aborted
+/// transactions, snapshots, checkpoints and names, on all cores. A partition's folder or a single file may be given
+/// too: the directory around it is consulted. Give all directories of a broker at once, so that each is held against
+/// the metadata log in the first.
+///
+/// One finding a line, with file, position, offset, what it is, and what recovery or a repair makes of it. Damage is
+/// what no start mends, or does not mend in silence; in a directory that was stopped in order, anything that is off. A
+/// note is what the next start takes care of: bytes behind the last whole batch, indexes that were not cut. In a log
+/// that was compacted, a base offset that was changed and keeps the order cannot be seen.
+///
+/// Exit code 3: damage was found.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  klamm verify /var/lib/klamm
+  klamm verify /data/1 /data/2 --json | jq 'select(.severity == \"damage\")'
+  klamm verify /var/lib/klamm/orders-0
+  klamm verify /backup/orders-0/00000000000000000000.log && echo sound")]
+pub struct Args {
+    /// Log directories, folders of partitions, or files in one
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+
+    /// One JSON object a line: a finding, or what a directory comes to
+    #[arg(long)]
+    json: bool,
+
+    /// Leave notes out
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Threads that read; as many as there are cores unless given
+    #[arg(short = 'j', long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Checks what the arguments name.
+///
+/// # Errors
+/// Wrong usage, or stdout that takes no more.
+pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
+    if args.threads == Some(0) {
+        return Err(usage("'--threads': at least one thread has to read"));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut pass = Pass::new(args.threads.unwrap_or(cores));
+    for path in &args.paths {
+        pass.add(path);
+    }
+    let checked = pass.run(output);
+    report::print(&checked, args.json, args.quiet, output)?;
+    for what in &pass.failed {
+        output.error(what);
+    }
+    Ok(report::exit(&checked, !pass.failed.is_empty()))
+}

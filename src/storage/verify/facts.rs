@@ -1,0 +1,244 @@
+//! A log directory's own files: whose it is, how it was left, what its checkpoints say; and what the cluster's
+//! metadata says of it, where the caller knows that.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::context::State;
+use super::finding::{Finding, Findings, Remedy, Severity};
+use super::text::{self, Text};
+use crate::storage::checkpoint::{
+    CLEAN_SHUTDOWN_FILE, CLEANER_OFFSET_FILE, HIGH_WATERMARK_FILE, LOCK_FILE, LOG_START_OFFSET_FILE,
+    META_PROPERTIES_FILE, MetaProperties, RECOVERY_POINT_FILE, render_clean_shutdown,
+};
+use crate::storage::disk::{Disk, read_small};
+use crate::types::{LeaderEpoch, Offset, TopicPartition, Uuid};
+
+/// No file of these is larger: a checkpoint has a line a partition.
+const SMALL_FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// What a cluster's metadata says of a topic.
+#[derive(Debug, Clone, Default)]
+pub struct KnownTopic {
+    /// Its id.
+    pub id: Uuid,
+    /// Its `cleanup.policy` has `compact` in it.
+    pub is_compacted: bool,
+    /// Its partitions.
+    pub partitions: BTreeMap<i32, KnownPartition>,
+}
+
+/// What a cluster's metadata says of a partition.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KnownPartition {
+    /// On how many brokers it is.
+    pub replicas: usize,
+    /// Of its leader.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// What a cluster's metadata says of a broker.
+#[derive(Debug, Clone, Default)]
+pub struct KnownBroker {
+    /// Of its last registration.
+    pub epoch: i64,
+    /// The ids of its log directories.
+    pub directories: Vec<Uuid>,
+}
+
+/// What the cluster agreed on, as far as a log directory can be held against it.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Topics by name.
+    pub topics: BTreeMap<String, KnownTopic>,
+    /// Brokers by node id.
+    pub brokers: BTreeMap<i32, KnownBroker>,
+}
+
+impl Known {
+    /// What it says of a topic.
+    #[must_use]
+    pub fn topic(&self, partition: &TopicPartition) -> Option<&KnownTopic> {
+        self.topics.get(partition.topic.as_str())
+    }
+
+    /// What it says of a partition.
+    #[must_use]
+    pub fn partition(&self, partition: &TopicPartition) -> Option<KnownPartition> {
+        self.topic(partition)?.partitions.get(&partition.partition).copied()
+    }
+}
+
+/// An offset checkpoint; `None` where it is missing, or none.
+pub(super) type Offsets = Option<BTreeMap<TopicPartition, Offset>>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Facts {
+    pub(super) path: PathBuf,
+    pub(super) state: State,
+    pub(super) meta: Option<MetaProperties>,
+    pub(super) recovery_points: Offsets,
+    pub(super) high_watermarks: Offsets,
+    pub(super) log_starts: Offsets,
+    pub(super) cleaned: Offsets,
+    pub(super) findings: Findings,
+    pub(super) files: u64,
+}
+
+impl Facts {
+    /// Reads the directory's own files.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn read(disk: &dyn Disk, path: &Path, known: Option<&Known>) -> io::Result<Self> {
+        let mut facts = Self {
+            path: path.to_owned(),
+            state: state_of(disk, path)?,
+            meta: None,
+            recovery_points: None,
+            high_watermarks: None,
+            log_starts: None,
+            cleaned: None,
+            findings: Findings::default(),
+            files: 0,
+        };
+        facts.recovery_points = facts.offsets(disk, RECOVERY_POINT_FILE)?;
+        facts.high_watermarks = facts.offsets(disk, HIGH_WATERMARK_FILE)?;
+        facts.log_starts = facts.offsets(disk, LOG_START_OFFSET_FILE)?;
+        facts.cleaned = facts.offsets(disk, CLEANER_OFFSET_FILE)?;
+        facts.read_meta(disk, known)?;
+        facts.read_mark(disk, known)?;
+        facts.read_lock(disk)?;
+        Ok(facts)
+    }
+
+    /// How the directory was left.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn severity(&self) -> Severity {
+        if self.state == State::Clean { Severity::Damage } else { Severity::Note }
+    }
+
+    fn offsets(&mut self, disk: &dyn Disk, name: &str) -> io::Result<Offsets> {
+        let path = self.path.join(name);
+        let Some(bytes) = read_bounded(disk, &path)? else { return Ok(None) };
+        self.files += 1;
+        // Kafka makes the cleaner's empty, and writes to it with the first cleaning.
+        if bytes.is_empty() && name == CLEANER_OFFSET_FILE {
+            return Ok(Some(BTreeMap::new()));
+        }
+        let Text { value, fault } = text::offsets(&bytes);
+        if let Some(fault) = fault {
+            self.findings
+                .push(Finding::damage(path, fault, Remedy::WriteCheckpoint).as_bad_as(self.severity()));
+        }
+        Ok(value)
+    }
+
+    fn read_meta(&mut self, disk: &dyn Disk, known: Option<&Known>) -> io::Result<()> {
+        let path = self.path.join(META_PROPERTIES_FILE);
+        let Some(bytes) = read_bounded(disk, &path)? else { return Ok(()) };
+        self.files += 1;
+        let Text { value, fault } = text::meta_properties(&bytes);
+        // No recovery mends it: a start refuses the directory, or takes it for another's.
+        let damage = |what: String| Finding::damage(&*path, what, Remedy::Nothing);
+        if let Some(fault) = fault {
+            self.findings.push(damage(fault));
+        }
+        let Some(meta) = value else { return Ok(()) };
+        if let (Some(node), Some(known)) = (meta.node_id, known.filter(|known| !known.brokers.is_empty())) {
+            match known.brokers.get(&node) {
+                None => {
+                    self.findings.push(damage(format!("node.id is {node}; no such broker is registered")));
+                }
+                Some(broker) => {
+                    let is_listed = meta.directory_id.is_some_and(|id| broker.directories.contains(&id));
+                    if !broker.directories.is_empty() && !is_listed {
+                        let id = meta.directory_id.map_or_else(|| "missing".to_owned(), |id| id.to_string());
+                        let what = format!("directory.id is {id}; broker {node} is not registered with it");
+                        self.findings.push(damage(what));
+                    }
+                }
+            }
+        }
+        self.meta = Some(meta);
+        Ok(())
+    }
+
+    fn read_mark(&mut self, disk: &dyn Disk, known: Option<&Known>) -> io::Result<()> {
+        let path = self.path.join(CLEAN_SHUTDOWN_FILE);
+        let Some(bytes) = read_bounded(disk, &path)? else { return Ok(()) };
+        self.files += 1;
+        let epoch = std::str::from_utf8(&bytes).ok().and_then(|text| {
+            text.strip_prefix(r#"{"version":0,"brokerEpoch":"#)?.strip_suffix('}')?.parse::<i64>().ok()
+        });
+        let node = self.meta.as_ref().and_then(|meta| meta.node_id);
+        let registered = node.and_then(|node| known?.brokers.get(&node)).map(|broker| broker.epoch);
+        let remedy = registered.map_or(Remedy::Nothing, Remedy::WriteMark);
+        let what = match (epoch, registered) {
+            // Brokers before Kafka 3.9 left it empty.
+            (None, _) if bytes.is_empty() => return Ok(()),
+            (None, _) => "it is not as a broker writes it".to_owned(),
+            (Some(epoch), _) if render_clean_shutdown(epoch) != bytes => {
+                "it is not as a broker writes it".to_owned()
+            }
+            (Some(epoch), Some(registered)) if epoch != registered && epoch >= 0 => {
+                format!("its broker epoch is {epoch}, {registered} was registered last")
+            }
+            _ => return Ok(()),
+        };
+        self.findings.push(Finding::damage(path, what, remedy).as_bad_as(self.severity()));
+        Ok(())
+    }
+
+    fn read_lock(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        let path = self.path.join(LOCK_FILE);
+        let Some(stat) = disk.stat(&path)? else { return Ok(()) };
+        self.files += 1;
+        if stat.len > 0 {
+            let what = format!("it holds {} bytes, and should be empty", stat.len);
+            self.findings.push(Finding::damage(path, what, Remedy::Passes).as_bad_as(self.severity()));
+        }
+        Ok(())
+    }
+}
+
+/// How a log directory was left, at this moment.
+///
+/// # Errors
+/// What the system says.
+pub fn state_of(disk: &dyn Disk, path: &Path) -> io::Result<State> {
+    if disk.is_locked(&path.join(LOCK_FILE))? {
+        return Ok(State::Running);
+    }
+    let exists = |name: &str| Ok::<_, io::Error>(disk.stat(&path.join(name))?.is_some());
+    if exists(CLEAN_SHUTDOWN_FILE)? {
+        return Ok(State::Clean);
+    }
+    let is_brokers = exists(META_PROPERTIES_FILE)? || exists(RECOVERY_POINT_FILE)? || exists(LOCK_FILE)?;
+    Ok(if is_brokers { State::Unclean } else { State::Copy })
+}
+
+/// A small file; one that is far too large is an error, not memory.
+pub(super) fn read_bounded(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match disk.stat(path)? {
+        None => Ok(None),
+        Some(stat) if stat.len > SMALL_FILE_BYTES_MAX => Err(io::Error::other(format!(
+            "{}: {} bytes are too many for such a file",
+            path.display(),
+            stat.len
+        ))),
+        Some(_) => read_small(disk, path),
+    }
+}
