@@ -19,7 +19,7 @@ use crate::config::{BrokerConfig, Layers, properties};
 use crate::observe;
 use crate::server::{Broker, BrokerOptions, StartError};
 use crate::storage::DirectoryError;
-use crate::storage::disk::LockError;
+use crate::storage::disk::{LockError, return_large_allocations};
 
 /// Run a broker until it is told to stop
 ///
@@ -65,6 +65,7 @@ pub struct Args {
 /// A usage mistake, or why the broker cannot start.
 pub fn run(args: Args, output: &mut Output) -> anyhow::Result<Exit> {
     observe::log_to_stderr("info");
+    return_large_allocations();
     let layers = args.layers(|name| std::env::var_os(name).filter(|value| !value.is_empty()))?;
     let (config, warnings) = BrokerConfig::load(layers).map_err(|error| usage(error.to_string()))?;
     for warning in warnings {

@@ -546,6 +546,21 @@ pub fn raise_open_files_limit() -> Option<u64> {
     Some(if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft })
 }
 
+/// Gives the memory of large requests back to the system once they are served. glibc keeps what it was once
+/// asked for: after one request of 30 MB, every later one of that size stays resident.
+pub fn return_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    {
+        const FROM_BYTES: libc::c_int = 4 << 20;
+        // SAFETY: `mallopt` takes two numbers and changes only how the allocator, which guards itself, works on.
+        // Whether it took them is of no consequence.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, FROM_BYTES);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * FROM_BYTES);
+        }
+    }
+}
+
 /// A whole small file; `None` where it is missing.
 pub fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, Access::Read) {
