@@ -91,6 +91,9 @@ _klamm() {
             klamm__subcmd__groups,reset)
                 cmd="klamm__subcmd__groups__subcmd__reset"
                 ;;
+            klamm__subcmd__log__subcmd__dirs,move)
+                cmd="klamm__subcmd__log__subcmd__dirs__subcmd__move"
+                ;;
             klamm__subcmd__offsets,get)
                 cmd="klamm__subcmd__offsets__subcmd__get"
                 ;;
@@ -1059,8 +1062,50 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__log__subcmd__dirs)
-            opts="-p -b -d -X -h --broker --partitions --json --bootstrap --dir --timeout --help"
+            opts="-p -b -d -X -h --broker --partitions --json --bootstrap --dir --timeout --help move"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --broker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bootstrap)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -X)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        klamm__subcmd__log__subcmd__dirs__subcmd__move)
+            opts="-b -d -X -h --broker --no-wait --json --bootstrap --dir --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -35,7 +35,7 @@ complete -c klamm -n "__fish_klamm_needs_command" -f -a "topics" -d 'List, descr
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and change configurations'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up offsets, and cut off the front of partitions'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "groups" -d 'List and describe consumer groups, watch their lag, move and delete their offsets'
-complete -c klamm -n "__fish_klamm_needs_command" -f -a "log-dirs" -d 'Show log directories: sizes, free space, lag'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "log-dirs" -d 'Show log directories: sizes, free space, lag; and move partitions between them'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "bench" -d 'Measure a broker: throughput, latency, processor time and memory'
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -s d -l dir -d 'Log directory; repeated for several disks, the first holds the metadata [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l listen -d 'Where to listen, unix:PATH too; port 0 takes a free one [default: 127.0.0.1:9092]' -r
@@ -301,14 +301,23 @@ complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subc
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -l csv -d 'Kafka\'s CSV instead: topic,partition,offset, the group before them where there are several'
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -l json -d 'One JSON object a line, as without it'
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
-complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -l broker -d 'Only these brokers [default: all]' -r
-complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
-complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
-complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -l timeout -d 'Give up when no broker answers for this long' -r
-complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
-complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s p -l partitions -d 'A line for each partition instead of one for each directory'
-complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -l json -d 'One JSON object a line, a line a directory'
-complete -c klamm -n "__fish_klamm_using_subcommand log-dirs" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -l broker -d 'Only these brokers [default: all]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -s p -l partitions -d 'A line for each partition instead of one for each directory'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -l json -d 'One JSON object a line, a line a directory'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and not __fish_seen_subcommand_from move" -a "move" -d 'Move partitions to another log directory of their broker, while they are used'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -l broker -d 'The broker whose replicas are meant; needed where there are several' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -l no-wait -d 'Do not wait for the end'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -l json -d 'One JSON object for each partition: topic, partition, broker, directory, moved'
+complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "produce" -d 'Send batches as fast as the broker takes them'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "consume" -d 'Read as fast as the broker sends'

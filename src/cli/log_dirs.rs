@@ -1,4 +1,7 @@
-//! `klamm log-dirs`: what brokers keep in which directory, how much it is, and how much room is left.
+//! `klamm log-dirs`: what brokers keep in which directory, how much it is, and how much room is left; and
+//! `log-dirs move`.
+
+mod relocate;
 
 use std::collections::BTreeMap;
 
@@ -13,15 +16,22 @@ use crate::cli::queries::{self, LogDir};
 use crate::client::Topics;
 use crate::types::{BrokerId, ByteSize};
 
-/// Show log directories: sizes, free space, lag.
+/// Show log directories: sizes, free space, lag; and move partitions between them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   klamm log-dirs
   klamm log-dirs orders --partitions
   klamm log-dirs --broker 1 --broker 2 --json
-  klamm log-dirs -d /var/lib/klamm --partitions")]
+  klamm log-dirs -d /var/lib/klamm --partitions
+  klamm log-dirs move orders:0=/disk2"
+)]
 pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+
     /// Only these topics [default: all]
     #[arg(value_name = "TOPIC")]
     topics: Vec<String>,
@@ -42,11 +52,19 @@ pub struct Args {
     connection: Connection,
 }
 
-/// Prints the directories.
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    Move(relocate::Args),
+}
+
+/// Prints the directories, or moves partitions between them.
 ///
 /// # Errors
 /// Where the cluster or the directory cannot be asked.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
+    if let Some(Action::Move(args)) = &args.action {
+        return relocate::run(args, output);
+    }
     match args.connection.target()? {
         Target::Dir(dir) => {
             let directory = Directory::open(&dir)?;

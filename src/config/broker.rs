@@ -102,6 +102,8 @@ pub struct BrokerConfig {
     pub producer_id_expiration_ms: i64,
     /// `producer.id.expiration.check.interval.ms`
     pub producer_id_expiration_check_interval_ms: i64,
+    /// `replica.alter.log.dirs.io.max.bytes.per.second`
+    pub alter_log_dirs_max_bytes_per_second: i64,
     /// `metadata.log.segment.bytes`
     pub metadata_log_segment_bytes: u32,
     /// `metadata.log.segment.ms`
@@ -275,6 +277,8 @@ impl BrokerConfig {
             producer_id_expiration_ms: layers.integer("producer.id.expiration.ms")?,
             producer_id_expiration_check_interval_ms: layers
                 .integer("producer.id.expiration.check.interval.ms")?,
+            alter_log_dirs_max_bytes_per_second: layers
+                .integer("replica.alter.log.dirs.io.max.bytes.per.second")?,
             metadata_log_segment_bytes: layers.size("metadata.log.segment.bytes")?,
             metadata_log_segment_ms: layers.integer("metadata.log.segment.ms")?,
             groups: GroupSettings::build(&layers)?,

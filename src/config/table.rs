@@ -616,7 +616,7 @@ pub static KEYS: &[ConfigKey] = &[
         "The prefix of the configurations of the class that stores remote segments."),
     broker("remote.log.storage.system.enable", Boolean, is("false"), Any, Medium, ReadOnly, RefusedUntil(TIERED),
         "Whether old segments may move to remote storage."),
-    broker("replica.alter.log.dirs.io.max.bytes.per.second", Long, is("9223372036854775807"), AtLeast(0), Medium, PerBroker, LoneNode,
+    broker("replica.alter.log.dirs.io.max.bytes.per.second", Long, is("9223372036854775807"), AtLeast(0), Medium, PerBroker, Acts,
         "The most bytes a second of moves between directories."),
     broker("replica.fetch.backoff.ms", Int, is("1000"), AtLeast(0), Medium, ReadOnly, LoneNode,
         "The pause after a failed fetch from the leader."),

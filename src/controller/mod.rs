@@ -13,6 +13,7 @@ mod brokers;
 mod configs;
 mod decision;
 mod deferred_sync;
+mod directories;
 mod driver;
 mod error;
 mod found;
@@ -51,6 +52,7 @@ use crate::storage::{Disk, LogHome};
 use crate::types::{Clock, ProducerId, Uuid};
 
 pub use decision::Refusal;
+pub use directories::Assignment;
 pub use error::ControllerError;
 pub use found::{Claimant, FoundMetadata};
 
@@ -241,6 +243,14 @@ impl Controller {
     /// The metadata log failed or is closed.
     pub async fn allocate_producer_ids(&self) -> Result<(ProducerId, i32), ErrorCode> {
         self.decide(producer_ids::allocate).await
+    }
+
+    /// Keeps in which log directories this broker's replicas are.
+    ///
+    /// # Errors
+    /// The metadata log failed or is closed.
+    pub async fn assign_directories(&self, assignments: Vec<Assignment>) -> Result<(), ErrorCode> {
+        self.decide(move |context| directories::assign(context, &assignments)).await
     }
 
     /// Closes the metadata log; afterwards everything is refused.

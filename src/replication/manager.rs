@@ -18,7 +18,7 @@ use super::recoveries::Recoveries;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::{ConfigResource, Image, PartitionRegistration, Topic as TopicImage};
 use crate::protocol::Str;
-use crate::storage::{LogDirectories, LogPoint, PlannedLog, Recovered, StorageError};
+use crate::storage::{Log, LogDirectories, LogDirectory, LogPoint, PlannedLog, Recovered, StorageError};
 use crate::types::{BrokerId, Clock, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
 
 /// A topic as requests look it up.
@@ -83,6 +83,8 @@ pub struct Partitions {
     map: RwLock<Map>,
     applied: watch::Sender<Offset>,
     last: Mutex<Option<Applied>>,
+    /// Held while checkpoints are written, and taken before any partition's lock.
+    checkpointing: Mutex<()>,
     /// Whether a topic has ever asked for `flush.ms`.
     flushes_by_time: AtomicBool,
     /// Whether a topic was ever compacted.
@@ -118,7 +120,12 @@ impl Partitions {
         config: Arc<BrokerConfig>,
         threads: usize,
     ) -> Result<Self, StorageError> {
-        let planned = directories.plan(clock.now_ms())?;
+        let assigned = |id: &TopicPartition| {
+            let registration = image.partition(id.topic.as_str(), id.partition)?;
+            Some(registration.directory_of(node.0)).filter(|directory| !directory.is_reserved())
+        };
+        let planned = directories.plan_assigned(clock.now_ms(), assigned, &mut random_id)?;
+        let (moving, planned): (Vec<_>, Vec<_>) = planned.into_iter().partition(PlannedLog::is_future);
         let partitions = Self {
             node,
             directories,
@@ -126,6 +133,7 @@ impl Partitions {
             map: RwLock::default(),
             applied: watch::Sender::new(Offset::UNKNOWN),
             last: Mutex::new(None),
+            checkpointing: Mutex::default(),
             flushes_by_time: AtomicBool::new(false),
             compacts: AtomicBool::new(false),
         };
@@ -138,8 +146,67 @@ impl Partitions {
         for topic in image.topics().iter() {
             partitions.put(partitions.first_look(&config, &settings, topic, &found));
         }
+        moving.into_iter().for_each(|planned| partitions.resume_move(&config, planned));
         partitions.finish(image, config);
         Ok(partitions)
+    }
+
+    /// Goes on with a move between directories that a stop has interrupted.
+    fn resume_move(&self, config: &BrokerConfig, planned: PlannedLog) {
+        let id = planned.partition().clone();
+        let topic = self.topic(id.topic.as_str());
+        let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(id.partition)) else {
+            // Where the current log is offline this is the better half of it: it stays.
+            if !topic.is_some_and(|topic| topic.is_offline(id.partition)) {
+                match planned.put_away_as_stray(random_id()) {
+                    Ok(path) => warn!(partition = %id, "no topic owns it; moved to {}", path.display()),
+                    Err(error) => {
+                        error!(partition = %id, "no topic owns it, and it cannot be moved: {error}");
+                    }
+                }
+            }
+            return;
+        };
+        let now_ms = self.clock.now_ms();
+        if *planned.directory().path() == **partition.directory() {
+            if let Err(error) = planned.put_away_for_delete(random_id(), now_ms) {
+                error!(partition = %id, "it is in its directory already; the other log cannot be removed: {error}");
+            }
+            return;
+        }
+        let options = log_options(&partition.config(), config.producer_id_expiration_ms);
+        match planned.open(options, now_ms) {
+            Ok((future, _)) => drop(partition.begin_move(future)),
+            Err(error) => error!(partition = %id, "its move to another directory cannot go on: {error}"),
+        }
+    }
+
+    /// Removes a log that nobody asks any more: one that a partition has left, or did not reach.
+    ///
+    /// # Errors
+    /// Its disk failed.
+    pub fn remove_log(&self, log: &mut Log) -> Result<(), StorageError> {
+        self.directories.delete_log(log, random_id(), self.clock.now_ms())
+    }
+
+    /// Begins to move a partition's log into `directory`; another move of it is given up.
+    ///
+    /// # Errors
+    /// The disk failed, or the topic's name is too long for it.
+    pub fn begin_move(
+        &self,
+        partition: &Partition,
+        directory: &LogDirectory,
+        config: &BrokerConfig,
+    ) -> Result<(), StorageError> {
+        let options = log_options(&partition.config(), config.producer_id_expiration_ms);
+        let (id, topic_id) = (partition.id().clone(), partition.topic_id());
+        let now_ms = self.clock.now_ms();
+        let future = directory.create_future_log(id, topic_id, options, random_id(), now_ms)?;
+        match partition.begin_move(future) {
+            Some(mut other) => self.remove_log(&mut other),
+            None => Ok(()),
+        }
     }
 
     /// The topic of this name.
@@ -217,8 +284,12 @@ impl Partitions {
             .map(|d| d.path())
             .collect();
         for partition in self.all() {
-            if failed.contains(&partition.directory()) {
+            if failed.contains(&partition.directory().as_path()) {
                 partition.set_offline();
+            }
+            if partition.future_directory().is_some_and(|directory| failed.contains(&directory.as_path())) {
+                warn!(partition = %partition.id(), "its move ends: the directory it was to go to has failed");
+                partition.cancel_move();
             }
         }
         self.directories.all().len() - failed.len()
@@ -237,6 +308,12 @@ impl Partitions {
                 log.point()
             });
             points.lock().push(point);
+            if let Some(mut future) = partition.cancel_move() {
+                if let Err(error) = future.close_clean() {
+                    error!(partition = %partition.id(), "its log in another directory cannot be closed: {error}");
+                }
+                points.lock().push(future.point());
+            }
         });
         points.into_inner()
     }
@@ -244,8 +321,23 @@ impl Partitions {
     /// What the checkpoints say of the logs now.
     #[must_use]
     pub fn points(&self) -> Vec<LogPoint> {
-        let online = self.all().into_iter().filter(|partition| partition.check_online().is_ok());
-        online.map(|partition| partition.with_log_anyway(|log| log.point())).collect()
+        self.with_points(None, |points| points)
+    }
+
+    /// Runs `write` with what the checkpoints say of all logs `but` one. Nobody else writes them meanwhile: an
+    /// older checkpoint must not take the place of a newer one.
+    pub fn with_points<T>(&self, but: Option<&Partition>, write: impl FnOnce(Vec<LogPoint>) -> T) -> T {
+        let _alone = self.checkpointing.lock();
+        let mut points = Vec::new();
+        let is_meant = |partition: &Arc<Partition>| {
+            partition.check_online().is_ok()
+                && !but.is_some_and(|but| std::ptr::eq(but, Arc::as_ptr(partition)))
+        };
+        for partition in self.all().into_iter().filter(is_meant) {
+            points.push(partition.with_log_anyway(|log| log.point()));
+            points.extend(partition.future_point());
+        }
+        write(points)
     }
 
     fn open_all(
@@ -452,7 +544,8 @@ impl Partitions {
             partition.set_deleted();
             let renamed = partition
                 .with_log_alone(|log| self.directories.delete_log(log, random_id(), self.clock.now_ms()));
-            if let Err(error) = renamed {
+            let future = partition.cancel_move().map_or(Ok(()), |mut future| self.remove_log(&mut future));
+            if let Err(error) = renamed.and(future) {
                 error!(partition = %partition.id(), "cannot be deleted: {error}");
             }
         }

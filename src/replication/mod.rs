@@ -8,9 +8,11 @@ pub mod fetch_session;
 pub mod manager;
 pub mod partition;
 mod recoveries;
+mod relocation;
 pub mod waiters;
 
 pub use fetch_session::{FetchItem, Outcome, SessionCache, TopicKey};
 pub use manager::{Partitions, Topic};
 pub use partition::{Accepted, Isolation, Partition, PartitionError, ReadOutcome, ReadSpec};
+pub use relocation::{Copied, FutureLog};
 pub use waiters::Waiter;

@@ -3,7 +3,7 @@
 //! The high watermark of a lone node is the log end offset, or with `flush.messages=1` the flushed offset, so
 //! that nobody reads what a power cut can take back. Waiters are told after the lock is released.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
@@ -150,13 +150,15 @@ pub struct Partition {
     leader_epoch: AtomicI32,
     state: AtomicU8,
     config: ArcSwap<TopicConfig>,
-    log: Mutex<Log>,
+    pub(super) log: Mutex<Log>,
     waiters: Waiters,
     flush_queued: AtomicBool,
     /// Held while a flush is on its way, and taken before `log`: two flushes at once would write the same
     /// epoch file, and one of a folder that is being renamed would look like a failed disk.
-    flushing: Mutex<()>,
-    directory: PathBuf,
+    pub(super) flushing: Mutex<()>,
+    directory: ArcSwap<PathBuf>,
+    /// The log on its way into another directory; taken after `flushing` and before `log`.
+    pub(super) future: Mutex<Option<Box<Log>>>,
 }
 
 impl Partition {
@@ -183,7 +185,8 @@ impl Partition {
             waiters: Waiters::default(),
             flush_queued: AtomicBool::new(false),
             flushing: Mutex::new(()),
-            directory,
+            directory: ArcSwap::from_pointee(directory),
+            future: Mutex::default(),
         }
     }
 
@@ -195,8 +198,8 @@ impl Partition {
 
     /// The log directory that its log is in.
     #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    pub fn directory(&self) -> Arc<PathBuf> {
+        self.directory.load_full()
     }
 
     /// The topic's id.
@@ -331,6 +334,20 @@ impl Partition {
         act(&mut self.log.lock())
     }
 
+    /// Puts a log that is complete in the place of this partition's, under all of its locks; returns the one
+    /// that was there.
+    pub(super) fn replace_log(&self, log: &mut Log, mut next: Log) -> Log {
+        let end = next.visible_end_offset();
+        next.advance_high_watermark(end);
+        self.directory.store(Arc::new(next.directory()));
+        std::mem::replace(log, next)
+    }
+
+    /// Tells everybody who waits for anything here to look again.
+    pub(super) fn notify_all(&self) {
+        self.waiters.notify_all();
+    }
+
     /// Makes everything below `offset` unreachable; the segments go later. `None` is the high watermark.
     /// Returns the log start offset.
     ///
@@ -402,6 +419,7 @@ impl Partition {
     /// Gives a partition new settings.
     pub fn set_config(&self, config: Arc<TopicConfig>, options: LogOptions) {
         self.config.store(config);
+        self.set_future_options(options);
         let mut log = self.log.lock();
         log.set_options(options);
         let end = log.visible_end_offset();

@@ -67,8 +67,8 @@ pub struct Broker {
     pub(super) node: Arc<Node>,
     pub(super) gate: Gate<Node>,
     pub(super) tasks: Vec<JoinHandle<()>>,
-    /// Ends by itself when the broker stops.
-    pub(super) cleaner: JoinHandle<()>,
+    /// They end by themselves when the broker stops.
+    pub(super) workers: Vec<JoinHandle<()>>,
     pub(super) ready: Ready,
     pub(super) threads: usize,
 }
@@ -98,7 +98,7 @@ impl Broker {
     /// # Errors
     /// [`StopError`]: not every directory is clean.
     pub async fn shutdown(self) -> Result<(), StopError> {
-        let Self { node, gate, tasks, cleaner, threads, .. } = self;
+        let Self { node, gate, tasks, workers, threads, .. } = self;
         node.stopping.send_replace(true);
         gate.close(DRAIN_PATIENCE).await;
         for task in tasks {
@@ -106,7 +106,9 @@ impl Broker {
             // Cancelled is what it should be.
             let _ = task.await;
         }
-        cleaner.await.map_err(|error| StopError::Broken(error.to_string()))?;
+        for worker in workers {
+            worker.await.map_err(|error| StopError::Broken(error.to_string()))?;
+        }
         let broker_epoch = node.image().broker(node.id.0).map_or(-1, |broker| broker.epoch);
         let closing = Arc::clone(&node);
         let points = spawn_blocking(move || {

@@ -48,6 +48,7 @@ static ROWS: &[Row] = &[
     row(ApiKey::OffsetForLeaderEpoch, |node, _, call| leader_epochs::handle(node, &call)),
     row(ApiKey::DescribeConfigs, |node, _, call| configs::describe(node, &call)),
     row(ApiKey::AlterConfigs, |node, _, call| configs::alter(node, call)),
+    row(ApiKey::AlterReplicaLogDirs, |node, _, call| log_dirs::alter(node, call)),
     row(ApiKey::DescribeLogDirs, |node, _, call| log_dirs::describe(node, &call)),
     row(ApiKey::CreatePartitions, |node, _, call| topics::create_partitions(node, call)),
     row(ApiKey::DeleteGroups, |node, _, call| groups::delete(node, call)),

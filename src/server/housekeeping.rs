@@ -156,9 +156,10 @@ fn flush_if_due(node: &Node, partition: &Arc<Partition>, now_ms: i64) {
 }
 
 fn checkpoint(node: &Node, kind: Checkpoint, written: &mut Vec<LogPoint>) {
-    let points = node.partitions.points();
-    if points != *written {
-        node.directories.write_checkpoint(kind, &points);
-        *written = points;
-    }
+    node.partitions.with_points(None, |points| {
+        if points != *written {
+            node.directories.write_checkpoint(kind, &points);
+            *written = points;
+        }
+    });
 }

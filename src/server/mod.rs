@@ -24,6 +24,7 @@ mod leader_epochs;
 mod list_offsets;
 mod log_dirs;
 mod metadata;
+mod mover;
 mod node;
 mod produce;
 mod producers;

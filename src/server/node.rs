@@ -9,6 +9,7 @@ use tracing::error;
 
 use super::flusher::Flusher;
 use super::groups::Groups;
+use super::mover::Mover;
 use super::producers::ProducerIds;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
@@ -38,6 +39,8 @@ pub struct Node {
     pub flusher: Flusher,
     /// The coordinators of groups.
     pub groups: Arc<Groups>,
+    /// Moves between directories.
+    pub mover: Mover,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
     pub(super) config: ArcSwap<BrokerConfig>,

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use super::broker::{Broker, Ready};
 use super::flusher::Flusher;
 use super::groups::{self, Groups};
+use super::mover::{self, Mover};
 use super::node::{Failures, Node};
 use super::producers::ProducerIds;
 use super::{cleaner, housekeeping};
@@ -119,10 +120,11 @@ impl Broker {
             tokio::spawn(housekeeping::run(Arc::clone(&node))),
             tokio::spawn(groups::run(Arc::clone(&node))),
         ];
-        let cleaner = tokio::spawn(cleaner::run(Arc::clone(&node)));
         node.groups.follow(&node);
+        let workers =
+            vec![tokio::spawn(cleaner::run(Arc::clone(&node))), tokio::spawn(mover::run(Arc::clone(&node)))];
         listeners.into_iter().for_each(|listener| gate.open(listener));
-        Ok(Self { node, gate, tasks, cleaner, ready, threads })
+        Ok(Self { node, gate, tasks, workers, ready, threads })
     }
 }
 
@@ -260,6 +262,7 @@ fn assemble(
         directories,
         flusher,
         groups: Arc::new(Groups::default()),
+        mover: Mover::default(),
         producer_ids: ProducerIds::default(),
         stopping: watch::Sender::new(false),
         failures,

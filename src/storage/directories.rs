@@ -145,6 +145,20 @@ impl LogDirectories {
     /// # Errors
     /// A partition was found twice. A directory whose disk fails is offline, and none of its logs is planned.
     pub fn plan(&self, now_ms: i64) -> Result<Vec<PlannedLog>, StorageError> {
+        self.plan_assigned(now_ms, |_| None, &mut || Uuid::ZERO)
+    }
+
+    /// As [`LogDirectories::plan`]; where a partition is in two directories, the one that it is `assigned` to
+    /// counts: a move between the two was all but over. The other log is put away.
+    ///
+    /// # Errors
+    /// A partition was found twice, and neither log is where it should be.
+    pub fn plan_assigned(
+        &self,
+        now_ms: i64,
+        assigned: impl Fn(&TopicPartition) -> Option<Uuid>,
+        draw_id: &mut dyn FnMut() -> Uuid,
+    ) -> Result<Vec<PlannedLog>, StorageError> {
         let mut planned: Vec<PlannedLog> = Vec::new();
         for directory in &self.directories {
             match directory.plan(now_ms) {
@@ -152,15 +166,23 @@ impl LogDirectories {
                 Err(error) => directory.health().fail(&error.to_string()),
             }
         }
-        planned.sort_by(|a, b| a.partition().cmp(b.partition()));
-        for pair in planned.windows(2) {
-            if pair[0].partition() == pair[1].partition() {
-                let (one, other) = (pair[0].directory().path(), pair[1].directory().path());
-                let why = format!("{} is in {} too", pair[0].partition(), other.display());
-                return Err(StorageError::corrupt(one, why));
-            }
+        let key = |log: &PlannedLog| (log.is_future(), log.partition().clone());
+        planned.sort_by_key(key);
+        let mut kept: Vec<PlannedLog> = Vec::with_capacity(planned.len());
+        for log in planned {
+            let Some(twin) = kept.pop_if(|kept| key(kept) == key(&log)) else {
+                kept.push(log);
+                continue;
+            };
+            let (right, wrong) = choose(twin, log, &assigned)?;
+            tracing::warn!(
+                partition = %wrong.partition(), directory = %wrong.directory().path().display(),
+                "it is in {} too, and belongs there; this one is removed", right.directory().path().display()
+            );
+            wrong.put_away_for_delete(draw_id(), now_ms)?;
+            kept.push(right);
         }
-        Ok(planned)
+        Ok(kept)
     }
 
     /// The directory for a new log: the one with the fewest partitions among those that work.
@@ -228,4 +250,22 @@ impl LogDirectories {
         }
         self.directories.iter().filter_map(|directory| directory.home().deletions.next_due_ms()).min()
     }
+}
+
+/// Of two logs of one partition the one that counts, and the other. Of two that are on their way in, either is
+/// as good.
+fn choose(
+    one: PlannedLog,
+    other: PlannedLog,
+    assigned: impl Fn(&TopicPartition) -> Option<Uuid>,
+) -> Result<(PlannedLog, PlannedLog), StorageError> {
+    let right = assigned(one.partition());
+    if right.is_some() && other.directory().id() == right {
+        return Ok((other, one));
+    }
+    if one.is_future() || right.is_some() && one.directory().id() == right {
+        return Ok((one, other));
+    }
+    let why = format!("{} is in {} too", one.partition(), other.directory().path().display());
+    Err(StorageError::corrupt(one.directory().path(), why))
 }

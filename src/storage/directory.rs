@@ -19,8 +19,9 @@ use super::checkpoint::{
 use super::disk::{Disk, DiskLock, DiskSpace, LockError, read_small, replace_file};
 use super::error::StorageError;
 use super::guard::{GuardedDisk, Health};
-use super::log::{Log, LogHome, folder_name_for_stray};
+use super::log::{Log, LogHome, folder_name_for_delete, folder_name_for_future, folder_name_for_stray};
 use super::options::LogOptions;
+use super::reader::{FolderKind, PartitionFolder};
 use super::recovery::{OpenHints, Recovered};
 use crate::types::{Offset, TopicPartition, Uuid};
 
@@ -277,8 +278,8 @@ impl LogDirectory {
         }
     }
 
-    /// The logs in it, not yet opened. Folders on their way out are queued for removal; the metadata log,
-    /// strays and future replicas are left alone.
+    /// The logs in it, not yet opened, those on their way in among them. Folders on their way out are queued
+    /// for removal; the metadata log and strays are left alone.
     ///
     /// # Errors
     /// The disk failed.
@@ -287,13 +288,16 @@ impl LogDirectory {
         let mut planned = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.is_folder) {
             let folder = self.path.join(&entry.name);
-            match TopicPartition::from_dir_name(&entry.name) {
-                Some(partition) if partition.topic.as_str() == METADATA_TOPIC => {}
-                Some(partition) => {
-                    planned.push(PlannedLog { directory: Arc::clone(self), folder, partition });
+            match PartitionFolder::parse(&folder) {
+                Some(found) if found.partition.topic.as_str() == METADATA_TOPIC => {}
+                Some(PartitionFolder { partition, kind, .. })
+                    if matches!(kind, FolderKind::Current | FolderKind::Future) =>
+                {
+                    let is_future = kind == FolderKind::Future;
+                    planned.push(PlannedLog { directory: Arc::clone(self), folder, partition, is_future });
                 }
-                None if entry.name.ends_with("-delete") => self.home.deletions.add_folder(folder, now_ms),
-                None => tracing::warn!(folder = %folder.display(), "not a partition's folder; left alone"),
+                _ if entry.name.ends_with("-delete") => self.home.deletions.add_folder(folder, now_ms),
+                _ => tracing::warn!(folder = %folder.display(), "not a partition's folder; left alone"),
             }
         }
         self.unopened.store(planned.len(), Ordering::Relaxed);
@@ -314,6 +318,26 @@ impl LogDirectory {
     ) -> Result<Log, StorageError> {
         let folder = self.path.join(partition.to_string());
         let log = Log::create(&self.home, &folder, partition, topic_id, options, now_ms)?;
+        self.partitions.fetch_add(1, Ordering::Relaxed);
+        Ok(log)
+    }
+
+    /// Makes a new log of a partition whose log is in another directory, in a folder named `…-future`.
+    ///
+    /// # Errors
+    /// `Refused` where the name would be too long; else as [`Log::create`].
+    pub fn create_future_log(
+        &self,
+        partition: TopicPartition,
+        topic_id: Uuid,
+        options: LogOptions,
+        unique: Uuid,
+        now_ms: i64,
+    ) -> Result<Log, StorageError> {
+        let name = folder_name_for_future(&partition, unique).ok_or_else(|| {
+            StorageError::Refused(format!("{partition}: the topic's name is too long for a second folder"))
+        })?;
+        let log = Log::create(&self.home, &self.path.join(name), partition, Some(topic_id), options, now_ms)?;
         self.partitions.fetch_add(1, Ordering::Relaxed);
         Ok(log)
     }
@@ -374,6 +398,7 @@ pub struct PlannedLog {
     directory: Arc<LogDirectory>,
     folder: PathBuf,
     partition: TopicPartition,
+    is_future: bool,
 }
 
 impl PlannedLog {
@@ -387,6 +412,12 @@ impl PlannedLog {
     #[must_use]
     pub fn directory(&self) -> &Arc<LogDirectory> {
         &self.directory
+    }
+
+    /// Whether it is on its way into the directory.
+    #[must_use]
+    pub fn is_future(&self) -> bool {
+        self.is_future
     }
 
     /// The topic id that its `partition.metadata` gives, to tell a stray from a topic of the same name.
@@ -413,12 +444,26 @@ impl PlannedLog {
         Ok((log, recovered))
     }
 
+    /// Renames its folder to `…-delete` and has it removed: another log is the partition's.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn put_away_for_delete(self, unique: Uuid, now_ms: i64) -> Result<(), StorageError> {
+        let target = self.put_away(&folder_name_for_delete(&self.partition, unique))?;
+        self.directory.home.deletions.add_folder(target, now_ms);
+        Ok(())
+    }
+
     /// Renames its folder to `…-stray`: no topic of this id has that partition here.
     ///
     /// # Errors
     /// The disk failed.
     pub fn put_away_as_stray(self, unique: Uuid) -> Result<PathBuf, StorageError> {
-        let target = self.directory.path.join(folder_name_for_stray(&self.partition, unique));
+        self.put_away(&folder_name_for_stray(&self.partition, unique))
+    }
+
+    fn put_away(&self, name: &str) -> Result<PathBuf, StorageError> {
+        let target = self.directory.path.join(name);
         let renamed = self.directory.home.disk.rename(&self.folder, &target);
         renamed.map_err(StorageError::io("rename", &self.folder))?;
         self.directory.unopened.fetch_sub(1, Ordering::Relaxed);

@@ -17,6 +17,7 @@ mod clean;
 mod flush;
 mod lifecycle;
 mod read;
+mod relocate;
 mod retention;
 mod truncate;
 
@@ -30,6 +31,7 @@ pub(super) use clean::{Replacement, SourceSegment};
 pub use flush::FlushTicket;
 pub use lifecycle::{LogHome, folder_name_for_delete, folder_name_for_stray};
 pub use read::{ReadOutcome, ReadSlice};
+pub use relocate::{Extract, folder_name_for_future};
 pub use retention::Deleted;
 
 use super::deletions::DeletionQueue;

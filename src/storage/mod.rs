@@ -42,8 +42,8 @@ pub use error::{AppendError, DirectoryOffline, ReadError, StorageError};
 pub use guard::{GuardedDisk, Health};
 pub use leader_epochs::{EpochEnd, LeaderEpochs};
 pub use log::{
-    Appended, Deleted, Dirtiness, FlushTicket, Log, LogHome, ReadOutcome, ReadSlice, folder_name_for_delete,
-    folder_name_for_stray,
+    Appended, Deleted, Dirtiness, Extract, FlushTicket, Log, LogHome, ReadOutcome, ReadSlice,
+    folder_name_for_delete, folder_name_for_future, folder_name_for_stray,
 };
 pub use options::LogOptions;
 pub use producer_state::{ActiveProducer, AppendOrigin};

@@ -378,6 +378,14 @@ impl ProducerStates {
         Ok(())
     }
 
+    /// Takes over all that another log of the same batches knows, but for what lies on its disk.
+    pub(super) fn adopt(&mut self, other: &Self) {
+        self.producers.clone_from(&other.producers);
+        self.ongoing.clone_from(&other.ongoing);
+        self.unreplicated.clone_from(&other.unreplicated);
+        self.end_offset = other.end_offset;
+    }
+
     fn forget(&mut self) {
         self.producers.clear();
         self.ongoing.clear();

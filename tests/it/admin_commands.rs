@@ -128,6 +128,37 @@ fn a_broker_in_this_process_is_measured_on_a_directory() {
 }
 
 #[test]
+fn partitions_are_moved_to_another_directory_by_one_command() {
+    let other = tempfile::tempdir().unwrap();
+    let other_path = other.path().to_str().unwrap();
+    let broker = Serving::start(&["-d", other_path]);
+    broker.ask(&["topics", "create", "t", "-p", "2"]).well();
+    broker.ask(&["bench", "produce", "t", "-n", "20000"]).well();
+    let wish = format!("t={other_path}/");
+    let moved = broker.ask(&["log-dirs", "move", &wish, "--json"]).json();
+    assert_eq!(moved.len(), 2);
+    assert!(moved.iter().all(|one| one["moved"] == true && one["directory"] == other_path), "{moved:?}");
+    let dirs = broker.ask(&["log-dirs", "--json"]).json();
+    let count = |path: &str| {
+        let dir = dirs.iter().find(|dir| dir["directory"] == path).unwrap();
+        dir["partitions"].as_array().unwrap().len()
+    };
+    assert_eq!((count(broker.dir().to_str().unwrap()), count(other_path)), (0, 2));
+    let found = broker.ask(&["offsets", "get", "t", "--json"]).json();
+    let total: i64 = found.iter().map(|one| one["offset"].as_i64().unwrap()).sum();
+    assert!(total >= 20_000, "{total}");
+
+    let refused = broker.ask(&["log-dirs", "move", "t:0=/nowhere"]).failed(1);
+    assert!(
+        refused.contains("no log directory /nowhere: it has ") && refused.contains(other_path),
+        "{refused}"
+    );
+    assert!(broker.ask(&["log-dirs", "move", "no=/nowhere"]).failed(1).contains("topic no does not exist"));
+    assert!(broker.ask(&["log-dirs", "move", "t:0=/x", "--broker", "7"]).failed(1).contains("no replica"));
+    assert!(broker.read(&["log-dirs", "move", "t:0=/x"]).failed(2).contains("-b HOST:PORT"));
+}
+
+#[test]
 fn a_directory_beside_its_broker_answers_as_the_broker_does() {
     let broker = Serving::start(&[]);
     broker.ask(&["topics", "create", "a", "b", "-p", "3", "--config", "segment.bytes=1048576"]).well();

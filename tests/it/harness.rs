@@ -97,6 +97,17 @@ impl TestBroker {
         self.open().await;
     }
 
+    /// Starts a broker that was stopped again.
+    pub async fn restart_stopped(&mut self) {
+        self.open().await;
+    }
+
+    /// What the next start is configured with.
+    pub fn set(&mut self, settings: &[(&str, &str)]) {
+        self.settings =
+            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    }
+
     /// Stops in order.
     pub async fn stop(&mut self) {
         self.try_stop().await.unwrap();
@@ -123,9 +134,23 @@ impl Client {
 
     /// Every record's value in a partition, with its offset, read to the high watermark.
     pub async fn read_all(&mut self, topic: &str, partition: i32) -> Vec<(i64, Vec<u8>)> {
+        self.read_from(topic, partition, 0).await
+    }
+
+    /// The error code of a fetch at an offset.
+    pub async fn fetch_code(&mut self, topic: &str, partition: i32, fetch_offset: i64) -> &'static str {
+        let asked =
+            FetchPartition { partition, fetch_offset, partition_max_bytes: 1, ..FetchPartition::default() };
+        let topic = FetchTopic { topic: Str::from(topic), partitions: vec![asked], ..FetchTopic::default() };
+        let request = FetchRequest { topics: vec![topic], ..FetchRequest::default() };
+        name_of(self.ask(12, &request).await.responses[0].partitions[0].error_code)
+    }
+
+    /// As [`Client::read_all`], from an offset on.
+    pub async fn read_from(&mut self, topic: &str, partition: i32, start: i64) -> Vec<(i64, Vec<u8>)> {
         let mut values: Vec<(i64, Vec<u8>)> = Vec::new();
         loop {
-            let fetch_offset = values.last().map_or(0, |(offset, _)| offset + 1);
+            let fetch_offset = values.last().map_or(start, |(offset, _)| offset + 1);
             let asked = FetchPartition {
                 partition,
                 fetch_offset,

@@ -29,6 +29,7 @@ mod limits;
 mod manual;
 mod message_tables;
 mod metadata_records;
+mod moves;
 mod oracle;
 mod pipes;
 mod produces;

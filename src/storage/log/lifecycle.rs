@@ -218,7 +218,7 @@ impl Log {
         self.rename_folder(&folder_name_for_stray(&self.partition, unique))
     }
 
-    fn rename_folder(&mut self, name: &str) -> Result<PathBuf, StorageError> {
+    pub(super) fn rename_folder(&mut self, name: &str) -> Result<PathBuf, StorageError> {
         self.abort_cleaning();
         let target = self.directory().join(name);
         let from = self.place.folder.clone();
@@ -240,7 +240,7 @@ pub fn folder_name_for_stray(partition: &TopicPartition, unique: Uuid) -> String
     capped_folder_name(partition, unique, "-stray")
 }
 
-fn capped_folder_name(partition: &TopicPartition, unique: Uuid, suffix: &str) -> String {
+pub(super) fn capped_folder_name(partition: &TopicPartition, unique: Uuid, suffix: &str) -> String {
     let digits: String = unique.0.iter().map(|byte| format!("{byte:02x}")).collect();
     let tail = format!("-{}.{digits}{suffix}", partition.partition);
     let topic = partition.topic.as_str();

@@ -51,7 +51,7 @@ impl Log {
         Ok(self.log_start_offset)
     }
 
-    fn advance_log_start(&mut self, offset: Offset) {
+    pub(super) fn advance_log_start(&mut self, offset: Offset) {
         if offset <= self.log_start_offset {
             return;
         }
