@@ -80,7 +80,7 @@ impl Office {
             voters.iter().map(|voter| voter.key).filter(|key| key.id != local.id).collect();
         let offset =
             |key: &ReplicaKey| self.progress(key).map_or(Offset::UNKNOWN, |progress| progress.offset);
-        keys.sort_by(|left, right| offset(right).cmp(&offset(left)));
+        keys.sort_by_key(|key| std::cmp::Reverse(offset(key)));
         keys
     }
 }

@@ -190,7 +190,7 @@ impl World {
             trace: VecDeque::new(),
             traced,
             calm: false,
-            encoded: seed % 8 == 0,
+            encoded: seed.is_multiple_of(8),
             changed_at: i64::MIN / 2,
             steps: 0,
         };
