@@ -148,7 +148,7 @@ class KafkaTools:
     PACKAGE = "org.apache.kafka.tools."
     CLASSES = {
         "acls": "AclCommand", "broker-api-versions": "BrokerApiVersionsCommand", "cluster": "ClusterTool", "console-consumer": "consumer.ConsoleConsumer",
-        "console-producer": "ConsoleProducer", "delete-records": "DeleteRecordsCommand", "dump-log": "DumpLogSegments",
+        "console-producer": "ConsoleProducer", "consumer-groups": "consumer.group.ConsumerGroupCommand", "delete-records": "DeleteRecordsCommand", "dump-log": "DumpLogSegments",
         "features": "FeatureCommand", "get-offsets": "GetOffsetShell", "log-dirs": "LogDirsCommand",
         "producer-perf-test": "ProducerPerformance", "replica-verification": "ReplicaVerificationTool",
         "topics": "TopicCommand", "transactions": "TransactionsCommand", "verifiable-producer": "VerifiableProducer",

@@ -7,14 +7,16 @@
 //!
 //! `KLAMM_SIMULATION_SEEDS=100000 cargo test --lib consumer::tests::simulation` is the long run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::coordinator::group::Group;
 use crate::coordinator::{Answer, Request};
 use crate::protocol::Str;
 use crate::protocol::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 
+use super::classic::Classic;
 use super::consumers::{Consumer, Dice, PATTERNS, Partition, Subscription, reads};
 use super::world::{GROUP, World, recorded};
 
@@ -27,6 +29,9 @@ struct Run {
     world: World,
     dice: Dice,
     members: Vec<Consumer>,
+    /// Members of the classic protocol, in half of the runs.
+    classic: Vec<Classic>,
+    is_mixed: bool,
     /// Static members that are away, to come back.
     away: Vec<Consumer>,
     next_id: usize,
@@ -57,7 +62,8 @@ impl Run {
                 world.create_topic(topic, i32::try_from(1 + dice.below(5)).unwrap());
             }
         }
-        Self { world, dice, members: Vec::new(), away: Vec::new(), next_id: 0 }
+        let is_mixed = dice.one_in(2);
+        Self { world, dice, members: Vec::new(), classic: Vec::new(), is_mixed, away: Vec::new(), next_id: 0 }
     }
 
     fn run(mut self) {
@@ -79,6 +85,9 @@ impl Run {
             6 => self.reload(),
             7 | 8 => self.commit(),
             9 => self.return_static(),
+            10 if self.is_mixed => self.join_classic(),
+            11 if self.is_mixed && self.dice.one_in(3) => self.leave_classic(),
+            11..=15 if self.is_mixed => self.beat_classic(),
             _ => self.beat(true),
         }
         let ms = [0, 100, 900, 3_000, 3_000, 12_000][self.dice.below(6)];
@@ -104,9 +113,52 @@ impl Run {
     fn join(&mut self) {
         let id = self.fresh_id();
         let instance = self.dice.one_in(3).then(|| format!("i{}", self.dice.below(4)));
-        let taken = self.members.iter().chain(&self.away).any(|other| other.instance == instance);
         let subscription = self.subscription();
-        self.members.push(Consumer::new(id, instance.filter(|_| !taken), subscription));
+        let instance = instance.filter(|instance| !self.is_taken(instance));
+        self.members.push(Consumer::new(id, instance, subscription));
+    }
+
+    fn is_taken(&self, instance: &str) -> bool {
+        let consumers = self.members.iter().chain(&self.away).map(|member| &member.instance);
+        let mut all = consumers.chain(self.classic.iter().map(|member| &member.instance));
+        all.any(|other| other.as_deref() == Some(instance))
+    }
+
+    /// A classic consumer starts; or one that was away comes back as a classic one.
+    fn join_classic(&mut self) {
+        if self.dice.one_in(3)
+            && let Some(gone) = self.away.pop()
+        {
+            self.classic.push(Classic::new(gone.instance, gone.subscription.names));
+        } else if self.classic.len() < 4 {
+            let topics = TOPICS.iter().filter(|_| self.dice.one_in(2)).map(ToString::to_string).collect();
+            let instance = self.dice.one_in(4).then(|| format!("i{}", self.dice.below(4)));
+            let instance = instance.filter(|instance| !self.is_taken(instance));
+            self.classic.push(Classic::new(instance, topics));
+        }
+    }
+
+    fn beat_classic(&mut self) {
+        if !self.classic.is_empty() {
+            let at = self.dice.below(self.classic.len());
+            let loses = self.dice.one_in(12);
+            self.classic[at].beat(&mut self.world, loses);
+            self.classic.retain(|member| !member.is_fenced());
+        }
+    }
+
+    fn leave_classic(&mut self) {
+        if !self.classic.is_empty() {
+            let at = self.dice.below(self.classic.len());
+            let mut member = self.classic.swap_remove(at);
+            if self.dice.one_in(2) {
+                member.leave(&mut self.world);
+            } else if member.instance.is_some() {
+                // It comes back as a consumer of either protocol.
+                let subscription = Subscription { names: member.topics, pattern: None };
+                self.away.push(Consumer::new(String::new(), member.instance, subscription));
+            }
+        }
     }
 
     /// One member's heartbeat; it, or its answer, may be lost, and its owner may be slow to do what it says.
@@ -198,8 +250,13 @@ impl Run {
         if self.dice.one_in(2) {
             self.world.log = self.world.compacted();
         }
+        let is_consumer_group = self.world.consumer_group().is_some();
         self.world.reload();
-        assert_eq!(recorded(self.world.group()), live, "replayed state differs");
+        self.classic.iter_mut().for_each(Classic::lose_coordinator);
+        // Of a classic group, who joins is in memory only.
+        if is_consumer_group || self.world.consumer_group().is_some() {
+            assert_eq!(recorded(self.world.group()), live, "replayed state differs");
+        }
     }
 
     /// A member commits a partition that it believes to own. If it is taken, nobody else owns it.
@@ -216,7 +273,9 @@ impl Run {
         if !self.commit_is_taken(&member.id.clone(), epoch, partition) {
             return;
         }
-        let group = self.world.consumer_group().unwrap();
+        let Some(group) = self.world.consumer_group() else {
+            panic!("{} is of no classic group", self.members[at].id)
+        };
         let member = &self.members[at];
         assert!(group.members.contains_key(member.id.as_str()), "a commit of {} was taken", member.id);
         let others = self.members.iter().filter(|other| other.id != member.id);
@@ -253,16 +312,25 @@ impl Run {
     /// Whoever the coordinator takes for a member owns alone. (Whoever was thrown out and does not know it yet
     /// is kept from committing instead.)
     fn check(&self) {
-        let Some(group) = self.world.consumer_group() else { return };
-        let mut owned: BTreeSet<Partition> = BTreeSet::new();
-        for member in &self.members {
-            if !group.members.contains_key(member.id.as_str()) {
-                continue;
-            }
-            for partition in &member.owned {
-                assert!(owned.insert(*partition), "{partition:?} has two owners, {} one of them", member.id);
+        // Commits of a classic member are taken at the generation that the coordinator knows it by: a static one
+        // that slept through a rebalance is still a member, and fenced by that.
+        let epoch = |id: &str| match self.world.group() {
+            Some(Group::Consumer(group)) => group.members.get(id).map(|member| member.epoch),
+            Some(Group::Classic(group)) => group.members.get(id).map(|_| group.generation),
+            _ => None,
+        };
+        let consumers = self.members.iter().filter(|member| epoch(&member.id).is_some());
+        let consumers = consumers.map(|member| (&member.id, &member.owned));
+        let classic = self.classic.iter().filter(|member| epoch(&member.id) == Some(member.generation));
+        let all = consumers.chain(classic.map(|member| (&member.id, &member.owned)));
+        let mut owners: BTreeMap<Partition, &str> = BTreeMap::new();
+        for (id, owned) in all {
+            for partition in owned {
+                let other = owners.insert(*partition, id);
+                assert_eq!(other, None, "{partition:?} is owned by {id} as well");
             }
         }
+        let Some(group) = self.world.consumer_group() else { return };
         for (member_id, member) in &group.members {
             for (topic, partition, _) in member.assigned.iter().chain(member.pending_revocation.iter()) {
                 let epoch = group.partition_epochs.get(&(topic, partition));
@@ -277,6 +345,11 @@ impl Run {
                 self.beat_of(at, false);
                 self.check();
             }
+            for at in 0..self.classic.len() {
+                self.classic[at].beat(&mut self.world, false);
+                self.check();
+            }
+            self.classic.retain(|member| !member.is_fenced());
             self.world.pass(3_000);
         }
         for member in &mut self.members {
@@ -285,23 +358,32 @@ impl Run {
     }
 
     fn check_rest(&self) {
-        let Some(group) = self.world.consumer_group() else {
-            assert!(self.members.is_empty(), "the group is gone");
-            return;
+        let classic = self.classic.iter().map(|member| {
+            assert!(member.is_settled(), "{member:?}");
+            let subscription = Subscription { names: member.topics.clone(), pattern: None };
+            (member.id.as_str(), reads(&subscription, &self.world), &member.owned)
+        });
+        let consumers = self
+            .members
+            .iter()
+            .map(|member| (member.id.as_str(), reads(&member.subscription, &self.world), &member.owned));
+        let all: Vec<_> = consumers.chain(classic).collect();
+        let ids: BTreeSet<&str> = all.iter().map(|(id, _, _)| *id).collect();
+        let known: BTreeSet<&str> = match self.world.group() {
+            Some(Group::Consumer(group)) => group.members.keys().map(|id| id.as_str()).collect(),
+            Some(Group::Classic(group)) => group.members.keys().map(|id| id.as_str()).collect(),
+            _ => BTreeSet::new(),
         };
-        let ids: BTreeSet<&str> = self.members.iter().map(|member| member.id.as_str()).collect();
-        let known: BTreeSet<&str> = group.members.keys().map(|id| id.as_str()).collect();
         assert_eq!(ids, known, "who is a member");
         if ids.is_empty() {
             return;
         }
-        assert_eq!(group.state_name(), "Stable");
+        assert_eq!(self.world.group().map(Group::state_name), Some("Stable"));
         let mut read = BTreeSet::new();
         let mut owned = BTreeSet::new();
-        for member in &self.members {
-            let topics = reads(&member.subscription, &self.world);
-            for (topic, partition) in &member.owned {
-                assert!(topics.contains(topic), "{} does not read {topic}", member.id);
+        for (id, topics, partitions) in all {
+            for (topic, partition) in partitions {
+                assert!(topics.contains(topic), "{id} does not read {topic}");
                 assert!(owned.insert((*topic, *partition)), "{topic}-{partition} has two owners");
             }
             read.extend(topics);
