@@ -9,7 +9,7 @@ use crate::protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
 use crate::protocol::{DecodeError, ErrorCode, Str};
-use crate::types::Offset;
+use crate::types::{Offset, TopicName};
 
 /// "Everything that can be read now."
 const HIGH_WATERMARK: i64 = -1;
@@ -41,6 +41,9 @@ pub fn handle(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
 }
 
 fn delete(node: &Node, topic: &Str, asked: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
+    if TopicName::new(topic).is_ok_and(|name| name.is_internal()) {
+        return Err(ErrorCode::InvalidTopicException);
+    }
     let partition = node.partition(topic, asked.partition_index)?;
     if !partition.config().cleanup_policy.delete {
         return Err(ErrorCode::PolicyViolation);

@@ -9,7 +9,7 @@ use super::node::Node;
 use super::session::Session;
 use super::{
     api_versions, cluster, configs, delete_records, describe_topics, fetch, groups, leader_epochs,
-    list_offsets, log_dirs, metadata, produce, producers, topics,
+    list_offsets, log_dirs, metadata, produce, producers, reassignments, topics,
 };
 use crate::net::{Answer, Peer, Reply, Service};
 use crate::protocol::{Api, ApiKey, DecodeError};
@@ -53,6 +53,8 @@ static ROWS: &[Row] = &[
     row(ApiKey::CreatePartitions, |node, _, call| topics::create_partitions(node, call)),
     row(ApiKey::DeleteGroups, |node, _, call| groups::delete(node, call)),
     row(ApiKey::IncrementalAlterConfigs, |node, _, call| configs::alter_incrementally(node, call)),
+    row(ApiKey::AlterPartitionReassignments, |node, _, call| reassignments::alter(node, &call)),
+    row(ApiKey::ListPartitionReassignments, |node, _, call| reassignments::list(node, &call)),
     row(ApiKey::OffsetDelete, |node, _, call| groups::delete_offsets(node, call)),
     row(ApiKey::DescribeCluster, |node, _, call| cluster::describe(node, &call)),
     row(ApiKey::DescribeProducers, |node, _, call| producers::describe(node, &call)),

@@ -28,6 +28,7 @@ mod mover;
 mod node;
 mod produce;
 mod producers;
+mod reassignments;
 mod session;
 mod standing;
 mod start;

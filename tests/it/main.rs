@@ -36,6 +36,7 @@ mod produces;
 mod quorum;
 mod random;
 mod random_message;
+mod retention;
 mod serving;
 mod snapshots;
 mod storage;

@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use klamm::protocol::Str;
+use klamm::protocol::messages::alter_partition_reassignments_request::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
 use klamm::protocol::messages::alter_replica_log_dirs_request::{
     AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
 };
@@ -12,6 +15,7 @@ use klamm::protocol::messages::delete_records_request::{
 };
 use klamm::protocol::messages::describe_log_dirs_request::DescribeLogDirsRequest;
 use klamm::protocol::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
+use klamm::protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsRequest;
 
 use crate::harness::{Client, TestBroker, batch, idempotent, name_of};
 
@@ -157,6 +161,35 @@ async fn produce_small(client: &mut Client, count: usize) {
     for _ in 0..count {
         assert_eq!(client.produce("t", 0, batch([&b"small"[..]])).await.error_code, 0);
     }
+}
+
+#[tokio::test]
+async fn kafkas_tool_finds_no_reassignment_and_may_keep_the_replicas_it_finds() {
+    let broker = TestBroker::start().await;
+    let mut client = broker.connect();
+    client.create_topic("t", 1, &[]).await;
+    let listed = client.ask_latest(&ListPartitionReassignmentsRequest::default()).await;
+    assert_eq!((listed.error_code, listed.topics.len()), (0, 0));
+    let mut outcomes = Vec::new();
+    for (index, replicas) in [(0, Some(vec![1])), (0, Some(vec![2])), (0, None), (7, Some(vec![1]))] {
+        let partition =
+            ReassignablePartition { partition_index: index, replicas, ..ReassignablePartition::default() };
+        let topic = ReassignableTopic {
+            name: Str::from("t"),
+            partitions: vec![partition],
+            ..ReassignableTopic::default()
+        };
+        let request = AlterPartitionReassignmentsRequest {
+            topics: vec![topic],
+            ..AlterPartitionReassignmentsRequest::default()
+        };
+        let answer = client.ask_latest(&request).await;
+        outcomes.push(name_of(answer.responses[0].partitions[0].error_code));
+    }
+    assert_eq!(
+        outcomes,
+        ["NONE", "INVALID_REPLICA_ASSIGNMENT", "NO_REASSIGNMENT_IN_PROGRESS", "UNKNOWN_TOPIC_OR_PARTITION"]
+    );
 }
 
 #[tokio::test]
