@@ -54,6 +54,13 @@ pub fn peak_of<T>(call: impl FnOnce() -> T) -> (T, usize) {
     (value, usize::try_from(PEAK.get() - before).unwrap_or(0))
 }
 
+/// What the call returned, and how many bytes more than before it this thread holds now.
+pub fn kept_by<T>(call: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.get();
+    let value = call();
+    (value, usize::try_from(LIVE.get() - before).unwrap_or(0))
+}
+
 #[test]
 fn the_peak_counts_what_was_freed_meanwhile() {
     let (length, peak) = peak_of(|| vec![0u8; 100_000].len());
