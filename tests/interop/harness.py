@@ -150,7 +150,8 @@ class KafkaTools:
         "acls": "AclCommand", "broker-api-versions": "BrokerApiVersionsCommand", "cluster": "ClusterTool", "console-consumer": "consumer.ConsoleConsumer",
         "console-producer": "ConsoleProducer", "consumer-groups": "consumer.group.ConsumerGroupCommand", "delete-records": "DeleteRecordsCommand", "dump-log": "DumpLogSegments",
         "features": "FeatureCommand", "get-offsets": "GetOffsetShell", "log-dirs": "LogDirsCommand",
-        "producer-perf-test": "ProducerPerformance", "replica-verification": "ReplicaVerificationTool",
+        "producer-perf-test": "ProducerPerformance", "reassign-partitions": "reassign.ReassignPartitionsCommand",
+        "replica-verification": "ReplicaVerificationTool",
         "topics": "TopicCommand", "transactions": "TransactionsCommand", "verifiable-producer": "VerifiableProducer",
     }
 
