@@ -5,9 +5,11 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt as _;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Serialize;
 
 use crate::cli::exit::StdoutClosed;
@@ -29,6 +31,18 @@ enum Sink {
 pub struct Output {
     sink: Sink,
     is_terminal: bool,
+    is_pipe: bool,
+    /// Bytes of data so far, whether flushed or not.
+    accepted_bytes: u64,
+}
+
+/// What became of the data that stdout has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reader {
+    /// So many bytes were read, since we began, as far as that can be known: all, where stdout is no pipe.
+    pub taken_bytes: u64,
+    /// Whether nobody will read the rest.
+    pub is_gone: bool,
 }
 
 impl Output {
@@ -41,7 +55,43 @@ impl Output {
             Ok(descriptor) => Sink::Stdout(BufWriter::with_capacity(BUFFER_BYTES, File::from(descriptor))),
             Err(_) => Sink::Missing,
         };
-        Self { sink, is_terminal }
+        let is_pipe = match &sink {
+            Sink::Stdout(stdout) => {
+                stdout.get_ref().metadata().is_ok_and(|metadata| metadata.file_type().is_fifo())
+            }
+            _ => false,
+        };
+        Self { sink, is_terminal, is_pipe, accepted_bytes: 0 }
+    }
+
+    /// Bytes of data so far. After [`Output::flush_all`] stdout has them.
+    #[must_use]
+    pub fn accepted_bytes(&self) -> u64 {
+        self.accepted_bytes
+    }
+
+    /// Whether stdout is a pipe: then its reader may leave without taking what is in it.
+    #[must_use]
+    pub fn is_pipe(&self) -> bool {
+        self.is_pipe
+    }
+
+    /// How far the reader of stdout is.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        let all = Reader { taken_bytes: self.accepted_bytes, is_gone: false };
+        let Sink::Stdout(stdout) = &self.sink else { return all };
+        if !self.is_pipe {
+            return all;
+        }
+        // Before the other question: what is unread once nobody reads stays unread.
+        let mut watched = [PollFd::new(stdout.get_ref(), PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let is_gone = rustix::event::poll(&mut watched, Some(&now)).is_ok_and(|ready| ready > 0)
+            && watched[0].revents().contains(PollFlags::ERR);
+        let unread = rustix::io::ioctl_fionread(stdout.get_ref()).unwrap_or(0);
+        let unwritten = stdout.buffer().len() as u64;
+        Reader { taken_bytes: self.accepted_bytes.saturating_sub(unread + unwritten), is_gone }
     }
 
     /// Whether a person is likely to read stdout: then what follows live input should be flushed line by line.
@@ -131,7 +181,7 @@ impl Output {
     /// Collects data in memory instead.
     #[cfg(test)]
     pub(crate) fn for_test() -> Self {
-        Self { sink: Sink::Memory(Vec::new()), is_terminal: false }
+        Self { sink: Sink::Memory(Vec::new()), is_terminal: false, is_pipe: false, accepted_bytes: 0 }
     }
 
     /// What was collected so far, as text.
@@ -152,12 +202,14 @@ impl Default for Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.sink {
+        let accepted = match &mut self.sink {
             Sink::Stdout(stdout) => stdout.write(bytes).map_err(StdoutClosed::mark),
             Sink::Missing => Err(io::Error::other("standard output is closed")),
             #[cfg(test)]
             Sink::Memory(memory) => memory.write(bytes),
-        }
+        }?;
+        self.accepted_bytes += accepted as u64;
+        Ok(accepted)
     }
 
     fn flush(&mut self) -> io::Result<()> {

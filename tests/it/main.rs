@@ -19,6 +19,7 @@ mod failed_directories;
 mod failures;
 mod fetches;
 mod golden;
+mod group_commands;
 mod group_memory;
 mod groups;
 mod harness;

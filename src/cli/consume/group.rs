@@ -15,7 +15,7 @@ use regex::Regex;
 use tokio::runtime::Runtime;
 
 use crate::cli::args::Target;
-use crate::cli::exit::{Exit, usage};
+use crate::cli::exit::{Exit, StdoutClosed, usage};
 use crate::cli::output::Output;
 use crate::cli::queries::{EARLIEST, LATEST, offsets_at};
 use crate::client::{
@@ -33,6 +33,11 @@ use super::{Args, CommitWhen, Interrupt, explain};
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a commit is tried again that came while the group was between two generations.
 const COMMIT_AGAIN: Duration = Duration::from_millis(100);
+/// How long the end waits for a reader to take what is written, and how often it looks.
+const READER_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_AT_READER: Duration = Duration::from_millis(2);
+/// How often a reader is looked for while there is nothing to write.
+const LOOK_FOR_READER: Duration = Duration::from_millis(500);
 /// How often a member without partitions looks whether the others are done, with `-e`.
 const LOOK_AT_OTHERS: Duration = Duration::from_secs(1);
 
@@ -73,6 +78,7 @@ pub(super) fn run(
         commit,
         ends: args.exit,
         idle: args.idle,
+        idle_since: clock.elapsed(),
         positions: Positions::default(),
         consumer: None,
         others_end: None,
@@ -86,7 +92,11 @@ pub(super) fn run(
     let outcome = if printer.is_done() { Ok(()) } else { member.read(printer) };
     let finished = member.finish(outcome);
     runtime.shutdown_timeout(Duration::ZERO);
-    let failed = finished?;
+    let failed = match finished {
+        // Whoever interrupts a pipeline interrupts its reader too.
+        Err(error) if interrupt.is_set() && StdoutClosed::is_in(&error) => false,
+        finished => finished?,
+    };
     Ok(match interrupt.is_set() {
         true if !interrupt.is_orderly.load(Ordering::Relaxed) => Exit::Interrupted,
         _ => Exit::failed_if(failed),
@@ -153,6 +163,8 @@ struct Member<'a> {
     commit: CommitWhen,
     ends: bool,
     idle: Option<Duration>,
+    /// When something came last.
+    idle_since: Duration,
     positions: Positions,
     consumer: Option<Consumer>,
     /// Where partitions ended when this member had none, with `-e`.
@@ -174,8 +186,11 @@ impl Member<'_> {
             self.membership.works();
             match next {
                 Next::Event(event) => self.heed(event)?,
-                Next::Pulled(pulled) => self.take(pulled, printer)?,
-                Next::Time => {}
+                Next::Pulled(pulled) => {
+                    self.idle_since = self.clock.elapsed();
+                    self.take(pulled, printer)?;
+                }
+                Next::Time => self.check_reader()?,
                 Next::Enough => return Ok(()),
             }
             if printer.is_done() || self.is_at_end()? {
@@ -203,12 +218,15 @@ impl Member<'_> {
         self.membership.waits();
         let has_uncommitted =
             self.commit == CommitWhen::After && !self.positions.to_commit(|_| true).is_empty();
-        let looks = self.ends && self.has_settled && self.positions.is_empty();
-        let until = match looks {
-            true => Some(self.clock.elapsed() + LOOK_AT_OTHERS),
-            false => has_uncommitted.then_some(self.commit_from),
-        };
-        let patience = self.idle.unwrap_or(Duration::MAX);
+        let now = self.clock.elapsed();
+        let looks_at_others = self.ends && self.has_settled && self.positions.is_empty();
+        let looks = [
+            looks_at_others.then_some(now + LOOK_AT_OTHERS),
+            has_uncommitted.then_some(self.commit_from),
+            self.output.is_pipe().then_some(now + LOOK_FOR_READER),
+        ];
+        let until = looks.into_iter().flatten().min();
+        let patience = self.idle.map_or(Duration::MAX, |idle| self.idle_since.saturating_add(idle));
         let Self { runtime, membership, consumer, clock, interrupt, .. } = self;
         Ok(runtime.block_on(async {
             tokio::select! {
@@ -216,8 +234,8 @@ impl Member<'_> {
                 event = membership.next() => Next::Event(event),
                 pulled = pulled(consumer) => Next::Pulled(pulled),
                 () = interrupt.set.notified() => Next::Enough,
+                () = clock.wait_until(patience), if patience != Duration::MAX => Next::Enough,
                 () = clock.wait_until(until.unwrap_or(Duration::MAX)) => Next::Time,
-                () = clock.wait(patience), if patience != Duration::MAX => Next::Enough,
             }
         }))
     }
@@ -225,8 +243,32 @@ impl Member<'_> {
     /// Everything that was read is written, or it is an error.
     fn flush(&mut self) -> anyhow::Result<()> {
         self.output.flush_all()?;
-        self.positions.written();
+        self.positions.written(self.output.accepted_bytes());
+        self.check_reader()
+    }
+
+    /// A reader that has left ends the command, as it would with the next record.
+    fn check_reader(&mut self) -> anyhow::Result<()> {
+        let reader = self.output.reader();
+        if reader.is_gone {
+            self.positions.take_back(reader.taken_bytes);
+            return Err(StdoutClosed.into());
+        }
         Ok(())
+    }
+
+    /// Waits a little until the reader has taken what stdout has: it may be about to leave.
+    fn wait_for_reader(&mut self) -> anyhow::Result<()> {
+        let deadline = self.clock.elapsed() + READER_TIMEOUT;
+        while self.output.reader().taken_bytes < self.output.accepted_bytes() {
+            self.check_reader()?;
+            if self.clock.elapsed() >= deadline {
+                return Ok(());
+            }
+            let clock = Arc::clone(&self.clock);
+            self.runtime.block_on(clock.wait(LOOK_AT_READER));
+        }
+        self.check_reader()
     }
 
     fn heed(&mut self, event: MembershipEvent) -> anyhow::Result<()> {
@@ -498,11 +540,13 @@ impl Member<'_> {
 
     /// The end, however it came: what stdout took is committed, and the group is left. Whether anything failed.
     fn finish(mut self, outcome: anyhow::Result<()>) -> anyhow::Result<bool> {
-        let flushed = self.output.flush_all();
-        if flushed.is_ok() {
-            self.positions.written();
-        }
         self.membership.works();
+        let flushed = self.flush().and_then(|()| self.wait_for_reader());
+        if flushed.is_err() {
+            // As far as a reader took it, what was flushed before counts.
+            let reader = self.output.reader();
+            self.positions.take_back(reader.taken_bytes);
+        }
         if self.commit == CommitWhen::After {
             let due = self.positions.to_commit(|_| true);
             for (partition, why) in self.send_commit(&due, LAST_COMMIT_TIMEOUT) {

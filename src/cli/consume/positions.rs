@@ -1,7 +1,8 @@
 //! How far a group's partitions are read, written to stdout, and committed.
 //!
 //! `committed <= written <= read`, partition by partition: what is read becomes written when stdout has taken all of it,
-//! and only what is written is committed.
+//! and only what is written is committed. Where stdout is a pipe whose reader has left, what it did not take out of the
+//! pipe counts as not written.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ struct Position {
 #[derive(Debug, Default)]
 pub(super) struct Positions {
     of: BTreeMap<TopicPartition, Position>,
+    /// What became written since the last commit, and how many bytes stdout had by then.
+    written: Vec<(u64, TopicPartition, (i64, i32))>,
 }
 
 impl Positions {
@@ -82,10 +85,28 @@ impl Positions {
         }
     }
 
-    /// Stdout has taken everything that was read.
-    pub(super) fn written(&mut self) {
+    /// Stdout has taken everything that was read: `bytes` since the command began.
+    pub(super) fn written(&mut self, bytes: u64) {
+        for (partition, position) in &mut self.of {
+            if position.written != position.read {
+                let read = (position.read, position.read_epoch);
+                (position.written, position.written_epoch) = read;
+                self.written.push((bytes, partition.clone(), read));
+            }
+        }
+    }
+
+    /// The reader of stdout has left after `bytes`: what lies behind them was written in vain.
+    pub(super) fn take_back(&mut self, bytes: u64) {
         for position in self.of.values_mut() {
-            (position.written, position.written_epoch) = (position.read, position.read_epoch);
+            (position.written, position.written_epoch) = (position.committed, -1);
+        }
+        for (written, partition, (offset, epoch)) in &self.written {
+            if *written <= bytes
+                && let Some(position) = self.of.get_mut(partition)
+            {
+                (position.written, position.written_epoch) = (*offset, *epoch);
+            }
         }
     }
 
@@ -110,6 +131,7 @@ impl Positions {
     }
 
     pub(super) fn committed(&mut self, partition: &TopicPartition, offset: i64) {
+        self.written.retain(|(_, written, _)| written != partition);
         if let Some(position) = self.of.get_mut(partition) {
             position.committed = offset;
         }
@@ -143,7 +165,7 @@ mod tests {
         positions.add(partition(1), 0, None, None);
         positions.read(&partition(0), (9, 2));
         assert!(positions.to_commit(|_| true).is_empty());
-        positions.written();
+        positions.written(100);
         positions.read(&partition(0), (20, 2));
         let due = positions.to_commit(|_| true);
         assert_eq!(due.len(), 1);
@@ -153,6 +175,22 @@ mod tests {
         assert!(positions.to_commit(|_| true).is_empty());
         // What comes again after a rebalance comes from where it was read to.
         assert_eq!(positions.assignments()[0].start, 20);
+    }
+
+    #[test]
+    fn what_a_reader_left_in_the_pipe_is_not_committed() {
+        let mut positions = Positions::default();
+        positions.add(partition(0), 5, Some(5), None);
+        for (offset, bytes) in [(9, 100), (12, 150), (20, 300)] {
+            positions.read(&partition(0), (offset, 2));
+            positions.written(bytes);
+        }
+        positions.take_back(299);
+        assert_eq!(positions.to_commit(|_| true)[&partition(0)].offset, 12);
+        positions.take_back(99);
+        assert!(positions.to_commit(|_| true).is_empty());
+        positions.take_back(300);
+        assert_eq!(positions.to_commit(|_| true)[&partition(0)].offset, 20);
     }
 
     #[test]
