@@ -383,7 +383,10 @@ impl Partitions {
         let id = planned.partition().clone();
         let owner = match planned.topic_id() {
             Ok(Some(topic_id)) => image.topic_by_id(topic_id).filter(|topic| topic.name == id.topic),
-            Ok(None) => image.topic(id.topic.as_str()),
+            // The id is on the disk before a batch is: a log with batches and without an id is another topic's,
+            // deleted and back after a power cut.
+            Ok(None) if planned.is_untouched().unwrap_or(true) => image.topic(id.topic.as_str()),
+            Ok(None) => None,
             Err(error) => {
                 error!(partition = %id, "cannot be opened: {error}");
                 return Some(Slot::Offline);
@@ -540,7 +543,8 @@ impl Partitions {
             map.by_name.remove(topic.name.as_str());
         }
         drop(map);
-        for partition in removed.iter().flat_map(|topic| topic.here()) {
+        let Some(removed) = removed else { return };
+        for partition in removed.here() {
             partition.set_deleted();
             let renamed = partition
                 .with_log_alone(|log| self.directories.delete_log(log, random_id(), self.clock.now_ms()));
@@ -549,6 +553,7 @@ impl Partitions {
                 error!(partition = %partition.id(), "cannot be deleted: {error}");
             }
         }
+        self.directories.sync_names();
     }
 }
 

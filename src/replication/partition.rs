@@ -519,6 +519,7 @@ pub fn log_options(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogO
         retention_ms: config.retention_ms.unwrap_or(-1),
         retention_bytes: config.retention_bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
         delete_old_segments: config.cleanup_policy.delete,
+        compact: config.cleanup_policy.compact,
         file_delete_delay_ms: config.file_delete_delay_ms,
         producer_id_expiration_ms,
     }

@@ -119,7 +119,7 @@ fn deletions_due(node: &Node) -> Duration {
 fn work(node: &Node, job: Job, written: &mut Written) {
     let now_ms = node.clock.now_ms();
     match job {
-        Job::Retention => node.partitions.all().iter().for_each(|partition| retain(node, partition, now_ms)),
+        Job::Retention => retain_all(node, now_ms, written),
         Job::Flush => {
             node.partitions.all().iter().for_each(|partition| flush_if_due(node, partition, now_ms));
         }
@@ -139,8 +139,26 @@ fn work(node: &Node, job: Job, written: &mut Written) {
     }
 }
 
-fn retain(node: &Node, partition: &Partition, now_ms: i64) {
-    match partition.with_log(-1, |log| Ok(log.apply_retention(now_ms)?)) {
+/// Log starts are moved, then they are written down, and only then files go: see [`Log::retire`].
+///
+/// [`Log::retire`]: crate::storage::Log::retire
+fn retain_all(node: &Node, now_ms: i64, written: &mut Written) {
+    let mut due = Vec::new();
+    for partition in node.partitions.all() {
+        match partition.with_log(-1, |log| Ok(log.retire(now_ms)?)) {
+            Ok(true) => due.push(partition),
+            Ok(false) => {}
+            Err(error) => node.note_failure(&partition, &error),
+        }
+    }
+    if !due.is_empty() {
+        checkpoint(node, Checkpoint::LogStartOffset, &mut written.log_start_offsets);
+    }
+    due.iter().for_each(|partition| delete_retired(node, partition, now_ms));
+}
+
+fn delete_retired(node: &Node, partition: &Partition, now_ms: i64) {
+    match partition.with_log(-1, |log| Ok(log.delete_retired(now_ms)?)) {
         Ok(deleted) if deleted.segments > 0 => {
             info!(partition = %partition.id(), segments = deleted.segments, "deleted by retention");
         }

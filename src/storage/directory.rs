@@ -16,11 +16,12 @@ use super::checkpoint::{
     RECOVERY_POINT_FILE, parse_clean_shutdown, parse_offsets, parse_partition_metadata,
     render_clean_shutdown, render_offsets,
 };
-use super::disk::{Disk, DiskLock, DiskSpace, LockError, read_small, replace_file};
+use super::disk::{Disk, DiskLock, DiskSpace, LockError, create_folder_durably, read_small, replace_file};
 use super::error::StorageError;
 use super::guard::{GuardedDisk, Health};
 use super::log::{Log, LogHome, folder_name_for_delete, folder_name_for_future, folder_name_for_stray};
 use super::options::LogOptions;
+use super::place::{Suffix, parse_file_name};
 use super::reader::{FolderKind, PartitionFolder};
 use super::recovery::{OpenHints, Recovered};
 use crate::types::{Offset, TopicPartition, Uuid};
@@ -70,7 +71,8 @@ pub struct LogPoint {
     pub recovery_point: Offset,
     /// The high watermark.
     pub high_watermark: Offset,
-    /// The log start offset, where the first segment's name does not say it.
+    /// The log start offset, where the first segment's name does not say it, or segments before it may be back
+    /// after a power cut.
     pub log_start_offset: Option<Offset>,
     /// How far the log is clean, where it was ever cleaned.
     pub cleaner_point: Option<Offset>,
@@ -84,16 +86,18 @@ impl Log {
         LogPoint {
             partition: self.partition().clone(),
             directory: self.directory(),
-            recovery_point: self.flushed_offset(),
+            recovery_point: self.recovery_point(),
             high_watermark: self.high_watermark(),
-            log_start_offset: (start > self.first_segment_base_offset()).then_some(start),
+            log_start_offset: (start > self.first_segment_base_offset() || self.may_return())
+                .then_some(start)
+                .filter(|start| *start > Offset::ZERO),
             cleaner_point: self.cleaner_point(),
         }
     }
 }
 
 /// One of the four checkpoints that a broker writes from its logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Checkpoint {
     /// Where recovery begins after a crash.
     RecoveryPoint,
@@ -142,6 +146,8 @@ pub struct LogDirectory {
     high_watermarks: BTreeMap<TopicPartition, Offset>,
     log_start_offsets: BTreeMap<TopicPartition, Offset>,
     cleaner_points: BTreeMap<TopicPartition, Offset>,
+    /// What the checkpoints say now.
+    written: Mutex<BTreeMap<Checkpoint, BTreeMap<TopicPartition, Offset>>>,
     /// Logs that were found and are neither opened nor put away: while there is one, the directory is not
     /// marked clean.
     unopened: AtomicUsize,
@@ -163,7 +169,7 @@ impl LogDirectory {
     /// [`DirectoryError`].
     pub fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Arc<Self>, DirectoryError> {
         // Nothing of it is known yet that could fail: a name that is no directory is a mistake, not a broken disk.
-        disk.create_folder(path).map_err(|error| match error.kind() {
+        create_folder_durably(&**disk, path).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
                 StorageError::Refused(format!("{} is not a directory", path.display()))
             }
@@ -176,12 +182,18 @@ impl LogDirectory {
         let meta = read_meta(&*disk, path)?;
         let mark = path.join(CLEAN_SHUTDOWN_FILE);
         let clean = read_small(&*disk, &mark).map_err(StorageError::io("read", &mark))?;
+        let mut written = BTreeMap::new();
+        for kind in Checkpoint::ALL {
+            written.insert(kind, read_checkpoint(&*disk, path, kind.file_name())?);
+        }
+        let read = |kind| written.get(&kind).cloned().unwrap_or_default();
         Ok(Arc::new(Self {
             path: path.to_owned(),
-            recovery_points: read_checkpoint(&*disk, path, RECOVERY_POINT_FILE)?,
-            high_watermarks: read_checkpoint(&*disk, path, HIGH_WATERMARK_FILE)?,
-            log_start_offsets: read_checkpoint(&*disk, path, LOG_START_OFFSET_FILE)?,
-            cleaner_points: read_checkpoint(&*disk, path, CLEANER_OFFSET_FILE)?,
+            recovery_points: read(Checkpoint::RecoveryPoint),
+            high_watermarks: read(Checkpoint::HighWatermark),
+            log_start_offsets: read(Checkpoint::LogStartOffset),
+            cleaner_points: read(Checkpoint::Cleaner),
+            written: Mutex::new(written),
             home: LogHome::new(disk),
             health,
             meta: Mutex::new(meta),
@@ -223,7 +235,7 @@ impl LogDirectory {
     }
 
     /// Takes the clean mark away: from here on only a clean stop makes the directory clean. Called before
-    /// anything else is written to it.
+    /// anything else is written to it; a power cut does not bring the mark back.
     ///
     /// # Errors
     /// The disk failed.
@@ -232,7 +244,8 @@ impl LogDirectory {
             return Ok(());
         }
         let mark = self.path.join(CLEAN_SHUTDOWN_FILE);
-        self.home.disk.remove_file(&mark).map_err(StorageError::io("remove", &mark))
+        self.home.disk.remove_file(&mark).map_err(StorageError::io("remove", &mark))?;
+        self.home.disk.sync_dir(&self.path).map_err(StorageError::io("sync", &self.path))
     }
 
     /// Writes `meta.properties`.
@@ -275,6 +288,7 @@ impl LogDirectory {
             recovery_point: self.recovery_points.get(partition).copied().unwrap_or_default(),
             log_start_offset: self.log_start_offsets.get(partition).copied(),
             high_watermark: self.high_watermarks.get(partition).copied(),
+            cleaner_point: self.cleaner_points.get(partition).copied(),
         }
     }
 
@@ -317,6 +331,7 @@ impl LogDirectory {
         now_ms: i64,
     ) -> Result<Log, StorageError> {
         let folder = self.path.join(partition.to_string());
+        self.forget(&partition)?;
         let log = Log::create(&self.home, &folder, partition, topic_id, options, now_ms)?;
         self.partitions.fetch_add(1, Ordering::Relaxed);
         Ok(log)
@@ -359,11 +374,20 @@ impl LogDirectory {
     /// # Errors
     /// The disk failed.
     pub fn write_checkpoint(&self, kind: Checkpoint, points: &[LogPoint]) -> Result<(), StorageError> {
-        let offsets: BTreeMap<&TopicPartition, Offset> = points
+        let offsets: BTreeMap<TopicPartition, Offset> = points
             .iter()
             .filter(|point| point.directory == self.path)
-            .filter_map(|point| Some((&point.partition, kind.offset(point)?)))
+            .filter_map(|point| Some((point.partition.clone(), kind.offset(point)?)))
             .collect();
+        self.replace_checkpoint(&mut self.written.lock(), kind, offsets)
+    }
+
+    fn replace_checkpoint(
+        &self,
+        written: &mut BTreeMap<Checkpoint, BTreeMap<TopicPartition, Offset>>,
+        kind: Checkpoint,
+        offsets: BTreeMap<TopicPartition, Offset>,
+    ) -> Result<(), StorageError> {
         let path = self.path.join(kind.file_name());
         if kind == Checkpoint::Cleaner && offsets.is_empty() {
             // Where nothing was ever cleaned, there is no such file.
@@ -372,8 +396,63 @@ impl LogDirectory {
                 return Ok(());
             }
         }
-        let bytes = render_offsets(offsets.into_iter());
-        replace_file(&*self.home.disk, &path, &bytes).map_err(StorageError::io("replace", &path))
+        let bytes = render_offsets(offsets.iter().map(|(partition, offset)| (partition, *offset)));
+        replace_file(&*self.home.disk, &path, &bytes).map_err(StorageError::io("replace", &path))?;
+        written.insert(kind, offsets);
+        Ok(())
+    }
+
+    /// Takes a partition out of the checkpoints: what they say of a log that was deleted is wrong of the next one
+    /// of that name.
+    fn forget(&self, partition: &TopicPartition) -> Result<(), StorageError> {
+        let mut written = self.written.lock();
+        for kind in Checkpoint::ALL {
+            let Some(mut offsets) = written.get(&kind).cloned() else { continue };
+            if offsets.remove(partition).is_some() {
+                self.replace_checkpoint(&mut written, kind, offsets)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a log's recovery point back, before its end is cut off: what is appended then may stand below the
+    /// point where the next recovery would begin.
+    fn lower_recovery_point(&self, partition: &TopicPartition, offset: Offset) -> Result<(), StorageError> {
+        let mut written = self.written.lock();
+        let Some(mut offsets) = written.get(&Checkpoint::RecoveryPoint).cloned() else { return Ok(()) };
+        match offsets.get_mut(partition) {
+            Some(point) if *point > offset => *point = offset,
+            _ => return Ok(()),
+        }
+        self.replace_checkpoint(&mut written, Checkpoint::RecoveryPoint, offsets)
+    }
+
+    /// Cuts a log's end off; see [`Log::truncate_to`].
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn truncate_log(&self, log: &mut Log, offset: Offset, now_ms: i64) -> Result<bool, StorageError> {
+        if offset < log.log_end_offset() {
+            self.lower_recovery_point(log.partition(), offset)?;
+        }
+        log.truncate_to(offset, now_ms)
+    }
+
+    /// Empties a log; see [`Log::truncate_fully_and_start_at`].
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn truncate_log_fully(&self, log: &mut Log, offset: Offset, now_ms: i64) -> Result<(), StorageError> {
+        self.forget(log.partition())?;
+        log.truncate_fully_and_start_at(offset, now_ms)
+    }
+
+    /// Makes what was renamed in the directory survive a power cut.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn sync_names(&self) -> Result<(), StorageError> {
+        self.home.disk.sync_dir(&self.path).map_err(StorageError::io("sync", &self.path))
     }
 
     /// Marks the directory clean, once its logs are closed and its checkpoints written. `false` where it may
@@ -430,6 +509,24 @@ impl PlannedLog {
         Ok(bytes.and_then(|bytes| parse_partition_metadata(&bytes).ok()))
     }
 
+    /// Whether no batch was ever written to it: each `.log` is empty.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn is_untouched(&self) -> Result<bool, StorageError> {
+        let disk = &*self.directory.home.disk;
+        for entry in disk.list(&self.folder).map_err(StorageError::io("list", &self.folder))? {
+            if let Some((_, Suffix::Log)) = parse_file_name(&entry.name) {
+                let path = self.folder.join(&entry.name);
+                let stat = disk.stat(&path).map_err(StorageError::io("stat", &path))?;
+                if stat.is_some_and(|stat| stat.len > 0) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Opens it.
     ///
     /// # Errors
@@ -466,6 +563,8 @@ impl PlannedLog {
         let target = self.directory.path.join(name);
         let renamed = self.directory.home.disk.rename(&self.folder, &target);
         renamed.map_err(StorageError::io("rename", &self.folder))?;
+        // It must not be back when another log of the partition is there.
+        self.directory.sync_names()?;
         self.directory.unopened.fetch_sub(1, Ordering::Relaxed);
         self.directory.partitions.fetch_sub(1, Ordering::Relaxed);
         Ok(target)

@@ -561,6 +561,22 @@ pub fn return_large_allocations() {
     }
 }
 
+/// Makes a folder and those above it, so that a power cut does not take their names.
+pub fn create_folder_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let mut made = Vec::new();
+    for folder in path.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
+        if disk.stat(folder)?.is_some() {
+            break;
+        }
+        made.push(folder);
+    }
+    disk.create_folder(path)?;
+    for above in made.iter().filter_map(|folder| folder.parent()) {
+        disk.sync_dir(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
+    }
+    Ok(())
+}
+
 /// A whole small file; `None` where it is missing.
 pub fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, Access::Read) {

@@ -74,6 +74,8 @@ pub struct Log {
     /// The folder's own name survives a power cut.
     is_folder_synced: bool,
     unsynced_snapshots: Vec<Offset>,
+    /// Bases of the segments whose indexes the next flush syncs, too: those that were closed or made again.
+    unsynced_indexes: Vec<Offset>,
     has_unsynced_topic_id: bool,
     /// When the oldest batch that is not flushed was appended.
     unflushed_since_ms: Option<i64>,
@@ -178,6 +180,13 @@ impl Log {
         self.flushed_offset
     }
 
+    /// Where recovery has to begin after a crash: at the flushed offset, or at the first segment whose indexes are
+    /// not synced.
+    #[must_use]
+    pub fn recovery_point(&self) -> Offset {
+        self.unsynced_indexes.iter().copied().chain([self.flushed_offset]).min().unwrap_or(Offset::ZERO)
+    }
+
     /// What may become visible to others: with `flush.messages=1` only what is flushed, else all.
     #[must_use]
     pub fn visible_end_offset(&self) -> Offset {
@@ -272,6 +281,11 @@ impl Log {
     #[must_use]
     pub fn deletions(&self) -> &Arc<DeletionQueue> {
         &self.deletions
+    }
+
+    /// Whether files that were renamed or removed may have their names again after a power cut.
+    pub(super) fn may_return(&self) -> bool {
+        self.names_made > self.names_synced
     }
 
     /// The slot of the segment that holds `offset`, or of the first.

@@ -29,6 +29,9 @@ pub struct LogOptions {
     /// Whether `cleanup.policy` holds `delete`: only then age and size delete. Below the log start offset
     /// segments are always deleted.
     pub delete_old_segments: bool,
+    /// Whether `cleanup.policy` holds `compact`: the cleaner leaves holes between segments, which recovery
+    /// otherwise takes for losses.
+    pub compact: bool,
     /// `file.delete.delay.ms`: how long files stay under their `.deleted` name.
     pub file_delete_delay_ms: i64,
     /// `producer.id.expiration.ms`: how long an idle producer's sequence is remembered.
@@ -52,6 +55,7 @@ impl From<&TopicConfig> for LogOptions {
                 .retention_bytes
                 .map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
             delete_old_segments: topic.cleanup_policy.delete,
+            compact: topic.cleanup_policy.compact,
             file_delete_delay_ms: topic.file_delete_delay_ms,
             ..Self::default()
         }
@@ -91,6 +95,7 @@ impl Default for LogOptions {
             retention_ms: 604_800_000,
             retention_bytes: -1,
             delete_old_segments: true,
+            compact: false,
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: 86_400_000,
         }

@@ -6,7 +6,9 @@
 //! 3. After a clean stop the log's end is the recovery point, if the producer snapshot of that offset is there
 //!    to confirm it: nothing of a `.log` file is read. Else the last segment is read from its last index entry.
 //! 4. After any other stop every batch from the recovery point's segment on is checked; the log ends before the
-//!    first that is not whole, and segments behind that one go.
+//!    first that is not whole, or is of an older leader than one before it, and segments behind that one go. So
+//!    do segments that do not begin where the one before them ends, but for holes below the recovery point, which
+//!    the cleaner has left.
 //! 5. Leader epochs and producer state are brought in line with what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +25,7 @@ use super::producer_state::{Marker, ProducerStates};
 use super::scan::{Scanner, WALK_WINDOW};
 use super::segment::Segment;
 use crate::record::BatchRef;
-use crate::types::{Offset, Uuid};
+use crate::types::{LeaderEpoch, Offset, Uuid};
 
 /// What the log directory's checkpoints say of a log that is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +38,8 @@ pub struct OpenHints {
     pub log_start_offset: Option<Offset>,
     /// From `replication-offset-checkpoint`.
     pub high_watermark: Option<Offset>,
+    /// From `cleaner-offset-checkpoint`.
+    pub cleaner_point: Option<Offset>,
 }
 
 /// What opening a log did.
@@ -63,6 +67,8 @@ pub(super) struct Loaded {
     pub(super) producers: ProducerStates,
     pub(super) epochs: LeaderEpochs,
     pub(super) unsynced_snapshots: Vec<Offset>,
+    /// Segments whose indexes were made again.
+    pub(super) unsynced_indexes: Vec<Offset>,
     pub(super) recovered: Recovered,
 }
 
@@ -102,6 +108,7 @@ pub(super) fn load(
         producers: ProducerStates::new(files.snapshots.clone()),
         epochs: epochs.clone(),
         unsynced_snapshots: Vec::new(),
+        unsynced_indexes: Vec::new(),
         recovered: Recovered::default(),
     };
     let opening = Opening { place, deletions, options, hints, now_ms };
@@ -173,14 +180,20 @@ impl Opening<'_> {
         let base = loaded.segments[first].base;
         self.load_producers(loaded, (loaded.log_start_offset.min(base), base))?;
         let last = loaded.segments.len() - 1;
+        let mut youngest = LeaderEpoch::UNKNOWN;
         for slot in first..=last {
-            let fault = self.check_segment(loaded, slot)?;
+            let misplaced = if slot > first { self.misplaced(loaded, slot) } else { None };
+            let (fault, kept) = match misplaced {
+                Some(fault) => (Some(fault), slot),
+                None => (self.check_segment(loaded, slot, &mut youngest)?, slot + 1),
+            };
             if let Some(fault) = fault {
                 let (folder, end) = (self.place.folder.display(), loaded.log_end_offset);
                 tracing::warn!(%folder, %end, fault, "log cut behind its last whole batch");
                 loaded.recovered.fault = Some(fault);
-                loaded.recovered.segments_dropped = last - slot;
-                self.drop_segments(loaded, slot + 1)?;
+                loaded.recovered.segments_dropped = last + 1 - kept;
+                self.drop_segments(loaded, kept)?;
+                self.reopen_last(loaded);
                 break;
             }
             if slot < last {
@@ -194,15 +207,48 @@ impl Opening<'_> {
         self.begin_anew_if_lost(loaded)
     }
 
-    fn check_segment(&self, loaded: &mut Loaded, slot: usize) -> Result<Option<String>, StorageError> {
-        let Loaded { segments, producers, epochs, unsynced_snapshots, recovered, .. } = loaded;
+    /// Why a segment cannot follow the one before it. Where nothing was promised to be on the disk, the end of
+    /// the one before may be lost, and one that was removed may be back.
+    fn misplaced(&self, loaded: &Loaded, slot: usize) -> Option<String> {
+        let (base, end) = (loaded.segments[slot].base, loaded.log_end_offset);
+        if base < end {
+            return Some(format!("the segment at {base} begins before {end}, where the one before it ends"));
+        }
+        let known_to = self.hints.recovery_point.max(self.hints.cleaner_point.unwrap_or_default());
+        // A segment begins where the log ended, but where no index reaches so far.
+        let is_hole = base > end.max(known_to) && base - end <= i64::from(i32::MAX);
+        (is_hole && !self.options.compact)
+            .then(|| format!("what lies between {end} and the segment at {base} is lost"))
+    }
+
+    /// The last segment takes batches, even if it was sealed before what came behind it was dropped.
+    fn reopen_last(&self, loaded: &mut Loaded) {
+        if let Some(active) = loaded.segments.last_mut() {
+            active.unseal();
+        }
+    }
+
+    fn check_segment(
+        &self,
+        loaded: &mut Loaded,
+        slot: usize,
+        youngest: &mut LeaderEpoch,
+    ) -> Result<Option<String>, StorageError> {
+        let Loaded { segments, producers, epochs, unsynced_snapshots, unsynced_indexes, recovered, .. } =
+            loaded;
         let segment = &mut segments[slot];
         recovered.bytes_checked += segment.size;
         producers.set_end_offset(segment.base.max(producers.end_offset()));
         unsynced_snapshots.extend(producers.take_snapshot(self.place)?);
+        unsynced_indexes.push(segment.base);
         let found = segment.recover(self.place, |batch| {
-            epochs.assign_if_younger(batch.header.leader_epoch, batch.header.base_offset);
-            producers.note(&batch.header, Marker::read(batch).as_ref())
+            let epoch = batch.header.leader_epoch;
+            if epoch < *youngest && epoch >= LeaderEpoch(0) {
+                return Err(format!("a batch of leader epoch {epoch} behind one of {youngest}"));
+            }
+            *youngest = epoch.max(*youngest);
+            epochs.assign_if_younger(epoch, batch.header.base_offset);
+            Ok(producers.note(&batch.header, Marker::read(batch).as_ref()))
         })?;
         recovered.segments_checked += 1;
         recovered.bytes_cut += found.bytes_cut;

@@ -485,14 +485,15 @@ impl Segment {
         Ok(())
     }
 
-    /// The files that a flush of this segment syncs: its log, and when it is sealed its indexes.
+    /// The files that a flush of this segment syncs: its log, and where asked for its indexes.
     pub(super) fn files_to_sync(
         &self,
         place: &Place,
+        with_indexes: bool,
         out: &mut Vec<Arc<dyn DiskFile>>,
     ) -> Result<(), StorageError> {
         out.push(Arc::clone(self.log_file(place)?));
-        if self.sealed {
+        if with_indexes {
             out.push(Arc::clone(self.offset_index(place)?.file()));
             out.push(Arc::clone(self.time_index(place)?.file()));
             if !self.transactions(place)?.entries().is_empty() {

@@ -22,8 +22,6 @@ enum Part {
     Security,
     /// Client quotas.
     Quotas,
-    /// A log that survives a power cut at every system call.
-    PowerCuts,
 }
 
 enum Standing {
@@ -33,7 +31,7 @@ enum Standing {
     Waits(Part),
 }
 
-use Part::{Groups, PowerCuts, Quorum, Quotas, Replication, Security, Transactions};
+use Part::{Groups, Quorum, Quotas, Replication, Security, Transactions};
 use Standing::{Shown, Waits};
 
 /// Id as it stands in test names, what must hold, and how it stands.
@@ -72,7 +70,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
     (
         "nats_2_12_1_a",
         "unsynced pages of all nodes are lost: what was synced before the answer is there",
-        Waits(PowerCuts),
+        Shown,
     ),
     ("nats_2_12_1_b", "unsynced pages of one node are lost while others pause", Waits(Replication)),
     ("nats_2_12_1_c", "bit flips and truncation in one replica's files never spread", Waits(Replication)),

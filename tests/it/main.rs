@@ -34,6 +34,7 @@ mod metadata_records;
 mod moves;
 mod oracle;
 mod pipes;
+mod power_cuts;
 mod produces;
 mod quorum;
 mod random;

@@ -408,7 +408,7 @@ impl Cleaning {
                     .map_err(StorageError::io("write transaction index of", &path))?;
                 files.push(Arc::clone(file));
             }
-            output.segment.files_to_sync(&place, &mut files)?;
+            output.segment.files_to_sync(&place, true, &mut files)?;
             let log_file = output.segment.log_file(&place)?;
             log_file.set_modified_ms(modified_ms).map_err(StorageError::io("stamp", &path))?;
             for file in files {

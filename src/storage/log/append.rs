@@ -191,7 +191,10 @@ impl Log {
         if !self.segments[slot].should_roll(&self.place, limits, batch, now_ms)? {
             return Ok(false);
         }
-        self.roll_at(first.header.base_offset, now_ms)?;
+        // Without a hole between the two, so that recovery takes no hole for what it is not.
+        let reaches = last.header.last_offset() - self.log_end_offset <= i64::from(i32::MAX);
+        let base = if reaches { self.log_end_offset } else { first.header.base_offset };
+        self.roll_at(base, now_ms)?;
         Ok(true)
     }
 
@@ -211,7 +214,21 @@ impl Log {
     pub(super) fn roll_at(&mut self, offset: Offset, now_ms: i64) -> Result<(), StorageError> {
         let base = offset.max(self.log_end_offset);
         let slot = self.segments.len() - 1;
+        // A segment's name is on the disk before the next one's may be: what a power cut leaves has its beginning.
+        if self.may_return() {
+            self.sync_folder()?;
+        }
         self.segments[slot].seal(&self.place)?;
+        if self.flushed_offset >= self.log_end_offset {
+            // Recovery may begin at the new segment, and no flush of batches comes by here again.
+            let mut files = Vec::with_capacity(4);
+            self.segments[slot].files_to_sync(&self.place, true, &mut files)?;
+            for file in files {
+                file.sync().map_err(StorageError::io("sync a file of", &self.place.folder))?;
+            }
+        } else {
+            self.unsynced_indexes.push(self.segments[slot].base);
+        }
         self.place.segment_index_bytes = self.options.segment_index_bytes;
         let jitter_ms = self.options.draw_jitter_ms();
         let preallocated_len = self.options.preallocate.then_some(self.options.segment_bytes);

@@ -283,9 +283,4 @@ impl Log {
         }
         Ok(())
     }
-
-    fn sync_folder(&self) -> Result<(), StorageError> {
-        let folder = &self.place.folder;
-        self.place.disk.sync_dir(folder).map_err(StorageError::io("sync", folder))
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Under the lock the owner takes a [`FlushTicket`] of what is not flushed; without the lock it calls
 //! [`FlushTicket::sync`]; under the lock again, [`Log::mark_flushed`]. Batches appended meanwhile are the next
-//! ticket's. Of the active segment only the `.log` is synced: its indexes are made again after a crash.
+//! ticket's. Of the active segment only the `.log` is synced: its indexes are made again after a crash, and
+//! synced when it is closed.
 
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub struct FlushTicket {
     generation: u64,
     files: Vec<Arc<dyn DiskFile>>,
     snapshots: Vec<Offset>,
+    /// Segments whose indexes are among the files.
+    indexes: Vec<Offset>,
     /// Stored before anything counts as flushed: what lies below the recovery point is not read again.
     epochs: Option<LeaderEpochs>,
     names_made: u64,
@@ -72,15 +75,19 @@ impl Log {
     pub fn flush_ticket(&mut self) -> Result<Option<FlushTicket>, StorageError> {
         let is_flushed = self.flushed_offset >= self.log_end_offset;
         let has_new_names = self.names_made > self.names_synced;
-        let is_settled =
-            !self.has_unstored_epochs && !self.has_unsynced_topic_id && self.unsynced_snapshots.is_empty();
+        let is_settled = !self.has_unstored_epochs
+            && !self.has_unsynced_topic_id
+            && self.unsynced_snapshots.is_empty()
+            && self.unsynced_indexes.is_empty();
         if is_flushed && !has_new_names && is_settled {
             return Ok(None);
         }
         let mut files = Vec::with_capacity(1);
-        if !is_flushed {
-            for segment in &self.segments[self.segment_slot(self.flushed_offset)..] {
-                segment.files_to_sync(&self.place, &mut files)?;
+        let first_unflushed = self.segment_slot(self.flushed_offset);
+        for (slot, segment) in self.segments.iter().enumerate() {
+            let with_indexes = self.unsynced_indexes.contains(&segment.base);
+            if with_indexes || (!is_flushed && slot >= first_unflushed) {
+                segment.files_to_sync(&self.place, with_indexes, &mut files)?;
             }
         }
         for offset in &self.unsynced_snapshots {
@@ -101,6 +108,7 @@ impl Log {
             generation: self.generation,
             files,
             snapshots: self.unsynced_snapshots.clone(),
+            indexes: self.unsynced_indexes.clone(),
             names_made: self.names_made,
             has_new_names,
             // A log without a batch is made again where its folder is missing.
@@ -109,6 +117,14 @@ impl Log {
             epochs: self.has_unstored_epochs.then(|| self.epochs.clone()),
             place: self.place.clone(),
         }))
+    }
+
+    /// Makes the names in the folder survive.
+    pub(super) fn sync_folder(&mut self) -> Result<(), StorageError> {
+        let folder = &self.place.folder;
+        self.place.disk.sync_dir(folder).map_err(StorageError::io("sync", folder))?;
+        self.names_synced = self.names_made;
+        Ok(())
     }
 
     /// Takes over that `ticket` was synced. One from before a truncation proves nothing and is ignored.
@@ -123,6 +139,7 @@ impl Log {
         self.is_folder_synced |= ticket.has_new_folder;
         self.names_synced = self.names_synced.max(ticket.names_made);
         self.unsynced_snapshots.retain(|offset| !ticket.snapshots.contains(offset));
+        self.unsynced_indexes.retain(|base| !ticket.indexes.contains(base));
         self.flushed_offset = self.flushed_offset.max(ticket.up_to);
         if self.flushed_offset >= self.log_end_offset {
             self.unflushed_since_ms = None;

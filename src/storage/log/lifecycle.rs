@@ -83,6 +83,7 @@ impl Log {
             names_synced: 0,
             is_folder_synced: false,
             unsynced_snapshots: Vec::new(),
+            unsynced_indexes: Vec::new(),
             has_unsynced_topic_id: false,
             unflushed_since_ms: None,
             is_touched: true,
@@ -129,11 +130,14 @@ impl Log {
             has_fresh_epoch: false,
             deletions: Arc::clone(&home.deletions),
             generation: 0,
-            names_made: 0,
+            // A log that nobody wrote to, or that was mended, has names that were never synced.
+            names_made: 1,
             names_synced: 0,
             is_folder_synced: hints.clean,
             unsynced_snapshots: loaded.unsynced_snapshots,
-            has_unsynced_topic_id: false,
+            unsynced_indexes: loaded.unsynced_indexes,
+            // The first flush has synced it.
+            has_unsynced_topic_id: loaded.topic_id.is_some() && hints.recovery_point == Offset::ZERO,
             unflushed_since_ms: None,
             is_touched: false,
             cleaner_point: None,
@@ -141,7 +145,6 @@ impl Log {
         };
         if log.flushed_offset < log.log_end_offset {
             log.unflushed_since_ms = Some(now_ms);
-            log.names_made = 1;
         }
         log.advance_high_watermark(hints.high_watermark.unwrap_or(log.log_start_offset));
         if log.options.flush_messages <= 1 {
@@ -187,6 +190,7 @@ impl Log {
         if self.is_touched {
             let slot = self.segments.len() - 1;
             self.segments[slot].finish(&self.place)?;
+            self.unsynced_indexes.push(self.segments[slot].base);
             self.is_touched = false;
         }
         let snapshot = self.producers.take_snapshot(&self.place)?;

@@ -20,19 +20,52 @@ pub struct Deleted {
 }
 
 impl Log {
-    /// Deletes the segments that retention does not keep at `now_ms`. While the cleaner works on them they wait.
+    /// Deletes the segments that retention does not keep at `now_ms`: both of its steps. While the cleaner works on
+    /// them they wait.
     ///
     /// # Errors
     /// The disk failed.
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<Deleted, StorageError> {
+        self.retire(now_ms)?;
+        self.delete_retired(now_ms)
+    }
+
+    /// Moves the log start behind the segments that retention does not keep at `now_ms`. `true` where segments
+    /// lie below it now: once `log-start-offset-checkpoint` says so they may be deleted, and a power cut that
+    /// brings back some of their files, and not all, leaves no hole.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn retire(&mut self, now_ms: i64) -> Result<bool, StorageError> {
         if self.is_being_cleaned() {
-            return Ok(Deleted::default());
+            return Ok(false);
         }
         let mut due = self.count_below_log_start();
         if self.options.delete_old_segments {
             due = due.max(self.count_too_old(now_ms)?).max(self.count_over_size());
         }
-        self.delete_first(due, now_ms)
+        if due == self.segments.len() {
+            self.roll_at(self.log_end_offset, now_ms)?;
+        }
+        if due > 0 {
+            self.advance_log_start(self.segments[due].base);
+        }
+        Ok(due > 0)
+    }
+
+    /// Deletes the segments below the log start.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn delete_retired(&mut self, now_ms: i64) -> Result<Deleted, StorageError> {
+        let count = self.count_below_log_start();
+        if count == 0 || self.is_being_cleaned() {
+            return Ok(Deleted::default());
+        }
+        let bytes = self.segments[..count].iter().map(|segment| segment.size).sum();
+        self.remove_segments(0..count, now_ms)?;
+        tracing::debug!(partition = %self.partition, count, bytes, start = %self.log_start_offset, "segments deleted");
+        Ok(Deleted { segments: count, bytes })
     }
 
     /// DeleteRecords: nothing before `offset` can be read any more. The segments go with the next retention.
@@ -106,24 +139,10 @@ impl Log {
         })
     }
 
-    fn delete_first(&mut self, count: usize, now_ms: i64) -> Result<Deleted, StorageError> {
-        if count == 0 {
-            return Ok(Deleted::default());
-        }
-        if count == self.segments.len() {
-            self.roll_at(self.log_end_offset, now_ms)?;
-        }
-        // First nobody may ask for the offsets any more, then the files go.
-        self.advance_log_start(self.segments[count].base);
-        let bytes = self.segments[..count].iter().map(|segment| segment.size).sum();
-        self.remove_segments(0..count, now_ms)?;
-        tracing::debug!(partition = %self.partition, count, bytes, start = %self.log_start_offset, "segments deleted");
-        Ok(Deleted { segments: count, bytes })
-    }
-
     /// Takes segments out of the log, and their files under `.deleted` names.
     pub(super) fn remove_segments(&mut self, slots: Range<usize>, now_ms: i64) -> Result<(), StorageError> {
         let removed: Vec<Segment> = self.segments.drain(slots).collect();
+        self.names_made += u64::from(!removed.is_empty());
         let due_ms = now_ms.saturating_add(self.options.file_delete_delay_ms);
         for segment in removed {
             self.producers.release_snapshot(segment.base);

@@ -25,6 +25,8 @@ impl Log {
         self.generation += 1;
         self.abort_cleaning();
         self.cleaner_point = self.cleaner_point.map(|point| point.min(offset));
+        // Snapshots go, too.
+        self.names_made += 1;
         let slot = self.segment_slot(offset);
         self.remove_segments(slot + 1..self.segments.len(), now_ms)?;
         self.segments[slot].truncate_to(&self.place, offset, now_ms)?;

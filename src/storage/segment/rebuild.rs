@@ -4,7 +4,7 @@
 use std::cell::{Cell, OnceCell};
 
 use super::Segment;
-use crate::record::{BatchRef, NO_TIMESTAMP};
+use crate::record::{BatchRef, LegacyMessage, NO_TIMESTAMP};
 use crate::storage::disk::Access;
 use crate::storage::error::StorageError;
 use crate::storage::offset_index::OffsetIndex;
@@ -67,6 +67,10 @@ impl IndexMarks {
     }
 }
 
+fn is_whole_message(bytes: &[u8]) -> bool {
+    LegacyMessage::first(bytes).is_ok_and(|message| message.is_valid())
+}
+
 impl Segment {
     /// Makes whichever of the two indexes is not loaded again from the headers in the log.
     pub(super) fn rebuild_indexes(&self, place: &Place) -> Result<(), StorageError> {
@@ -82,7 +86,10 @@ impl Segment {
         }
         marks.close(place, &mut times)?;
         if self.sealed {
-            offsets.seal().and_then(|()| times.seal()).map_err(StorageError::io("write", &path))?;
+            let sealed = offsets.seal().and_then(|()| times.seal());
+            // No flush comes by here again.
+            let synced = sealed.and_then(|()| offsets.file().sync()).and_then(|()| times.file().sync());
+            synced.map_err(StorageError::io("write", &path))?;
         }
         // One of them may be in use already; it is as good.
         drop(self.offset_index.set(offsets));
@@ -105,11 +112,11 @@ impl Segment {
     }
 
     /// Checks every batch from the first on, makes the indexes again, and cuts the file behind the last batch
-    /// that is whole. `accept` sees each good batch and names the aborted transaction that it ends.
+    /// that is whole. `accept` sees each good batch, and refuses it or names the aborted transaction that it ends.
     pub(in crate::storage) fn recover(
         &mut self,
         place: &Place,
-        accept: impl FnMut(&BatchRef<'_>) -> Option<AbortedTransaction>,
+        accept: impl FnMut(&BatchRef<'_>) -> Result<Option<AbortedTransaction>, String>,
     ) -> Result<RecoveredSegment, StorageError> {
         let path = place.file(self.base, Suffix::Log);
         let transactions = place.file(self.base, Suffix::TransactionIndex);
@@ -142,7 +149,7 @@ impl Segment {
         &self,
         place: &Place,
         rebuilt: &mut Rebuilt,
-        mut accept: impl FnMut(&BatchRef<'_>) -> Option<AbortedTransaction>,
+        mut accept: impl FnMut(&BatchRef<'_>) -> Result<Option<AbortedTransaction>, String>,
     ) -> Result<Option<String>, StorageError> {
         let path = place.file(self.base, Suffix::Log);
         let file = self.log_file(place)?;
@@ -160,14 +167,21 @@ impl Segment {
             if scanned.base_offset < expected || !self.can_hold(scanned.last_offset) {
                 return Ok(Some(format!("offset {} where {expected} is the smallest", scanned.base_offset)));
             }
-            // Entries of old magics carry another checksum; Kafka stopped writing them in 2021.
+            let bytes = scanner.bytes(&scanned, &mut spill).map_err(StorageError::io("read", &path))?;
+            if scanned.header.is_none() && !is_whole_message(bytes) {
+                // What a torn write has left may look like a message of an old magic: zeros are magic 0.
+                return Ok(Some("neither a batch nor a whole message of an old magic".to_owned()));
+            }
             if let Some(header) = scanned.header {
-                let bytes = scanner.bytes(&scanned, &mut spill).map_err(StorageError::io("read", &path))?;
                 let batch = BatchRef { header, bytes };
                 if let Err(error) = batch.check_crc() {
                     return Ok(Some(error.to_string()));
                 }
-                if let Some(aborted) = accept(&batch) {
+                let aborted = match accept(&batch) {
+                    Ok(aborted) => aborted,
+                    Err(why) => return Ok(Some(why)),
+                };
+                if let Some(aborted) = aborted {
                     let pushed = rebuilt.aborted.push(place, self.base, aborted);
                     pushed.map_err(StorageError::io("write transaction index of", &path))?;
                 }

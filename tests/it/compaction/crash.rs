@@ -15,6 +15,7 @@ use super::world::{
 
 fn options() -> LogOptions {
     LogOptions {
+        compact: true,
         segment_bytes: 2_500,
         index_interval_bytes: 200,
         segment_index_bytes: 240,

@@ -25,7 +25,7 @@ struct Ground {
 impl Ground {
     fn new() -> Self {
         let disk = HostileDisk::new();
-        let log = create(&disk, LogOptions { segment_bytes: 400, ..LogOptions::default() });
+        let log = create(&disk, LogOptions { compact: true, segment_bytes: 400, ..LogOptions::default() });
         Self { disk, log }
     }
 

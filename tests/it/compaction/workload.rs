@@ -38,6 +38,7 @@ impl Run {
     fn new(mut random: Random) -> Self {
         let disk = HostileDisk::new();
         let options = LogOptions {
+            compact: true,
             segment_bytes: 600 + random.below(6_000) as u64,
             index_interval_bytes: [1, 200, 4_096][random.below(3)],
             segment_index_bytes: [240, 1 << 20][random.below(2)],

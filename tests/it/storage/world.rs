@@ -129,6 +129,7 @@ pub fn clean_hints(log: &Log) -> OpenHints {
         recovery_point: point.recovery_point,
         log_start_offset: point.log_start_offset,
         high_watermark: Some(point.high_watermark),
+        cleaner_point: None,
     }
 }
 
