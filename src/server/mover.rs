@@ -25,8 +25,6 @@ use crate::types::Uuid;
 
 /// How much is copied at a time.
 const PIECE_BYTES: usize = 1 << 20;
-/// With fewer offsets missing, the rest is copied while the partition waits.
-const LAST_LAG: i64 = 1_000;
 
 /// The partitions that are to be moved.
 #[derive(Default)]
@@ -39,7 +37,7 @@ pub struct Mover {
 enum Step {
     /// More is to be copied, after so long.
     Rest(Duration),
-    /// Next to nothing is missing.
+    /// All that was there a moment ago is copied.
     Near,
     /// Somebody gave it up.
     Gone,
@@ -162,8 +160,8 @@ fn copy(node: &Node, partition: &Partition) -> Result<Step, StorageError> {
         let Some(copied) = partition.copy_to_future(PIECE_BYTES, node.clock.now_ms())? else {
             return Ok(Step::Gone);
         };
-        if copied.lag <= LAST_LAG {
-            // Under the partition's locks there is then little to sync.
+        if copied.lag == 0 {
+            // What comes from now on is copied under the partition's locks, where there is then little to sync.
             partition.flush_future()?;
             return Ok(Step::Near);
         }
