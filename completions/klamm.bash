@@ -1672,7 +1672,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__verify)
-            opts="-q -j -h --json --quiet --threads --help"
+            opts="-q -j -h --json --repair --quiet --threads --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

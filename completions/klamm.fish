@@ -116,6 +116,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l remote-log-
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -s j -l threads -d 'Threads that read; as many as there are cores unless given' -r
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -l json -d 'One JSON object a line: a finding, or what a directory comes to'
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -l repair -d 'Mend what can be mended, as recovery does; what goes is kept in .kept files. The directory must not be in use'
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -s q -l quiet -d 'Leave notes out'
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -s h -l help -d 'Print help'

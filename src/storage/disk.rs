@@ -313,7 +313,11 @@ impl DiskStats {
 #[derive(Debug, Default)]
 pub struct RealDisk {
     stats: Arc<DiskStats>,
+    /// Locks that were taken through this disk, and are held.
+    held: HeldLocks,
 }
+
+type HeldLocks = Arc<parking_lot::Mutex<Vec<PathBuf>>>;
 
 impl RealDisk {
     /// A disk that has counted nothing yet.
@@ -334,6 +338,14 @@ struct RealFile {
 struct RealLock {
     /// Closing it gives the lock up.
     _file: fs::File,
+    path: PathBuf,
+    held: HeldLocks,
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        self.held.lock().retain(|path| *path != self.path);
+    }
 }
 
 impl DiskLock for RealLock {}
@@ -421,7 +433,11 @@ impl Disk for RealDisk {
             .map_err(failed)?;
         let whole_file = WHOLE_FILE;
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)) {
-            Ok(_) => Ok(Box::new(RealLock { _file: file })),
+            Ok(_) => {
+                self.held.lock().push(path.to_owned());
+                let held = Arc::clone(&self.held);
+                Ok(Box::new(RealLock { _file: file, path: path.to_owned(), held }))
+            }
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
                 let mut conflicting = whole_file;
                 let asked = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut conflicting));
@@ -433,6 +449,9 @@ impl Disk for RealDisk {
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        if self.held.lock().iter().any(|held| held == path) {
+            return Ok(false);
+        }
         let file = match fs::File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use klamm::cli::output::Output;
 use klamm::cli::verify::{Checked, Pass};
+use klamm::record::BatchRef;
 use klamm::storage::verify::{Finding, Severity};
 
 use crate::harness::{TestBroker, batch_at as batch_at_time, idempotent, now_ms};
@@ -363,4 +364,119 @@ async fn a_directory_in_use_is_sound_at_every_moment() {
     copy(broker.dir(), copied.path());
     let checked = check(copied.path());
     assert_eq!((lines(&damage(&checked)), checked.state.name()), (String::new(), "not marked clean"));
+}
+
+/// The payload of every sound batch in the logs below `folder`, whatever its place.
+fn sound_batches(folder: &Path) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for file in files_below(folder).iter().filter(|file| file.extension().is_some_and(|name| name == "log")) {
+        let log = fs::read(file).unwrap();
+        let mut at = 0;
+        while let Ok(batch) = BatchRef::first(log.get(at..).unwrap_or_default()) {
+            if batch.check_crc().is_ok() && batch.header.record_count > 0 {
+                found.push(batch.bytes[21..].to_vec());
+            }
+            at += batch.bytes.len();
+        }
+    }
+    found
+}
+
+/// Repairs `root`: the exit code and what was said.
+fn repair(root: &Path) -> (i32, String) {
+    verify(root, &["--repair", "-q"])
+}
+
+#[test]
+fn a_repair_takes_out_what_is_bad_and_keeps_every_sound_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("d");
+    copy(&testdata("clean"), &root);
+    let before = sound_batches(&root);
+    let log = |partition: &str| root.join(partition).join("00000000000000000000.log");
+    let change = |file: &Path, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(file).unwrap();
+        change(&mut bytes);
+        fs::write(file, bytes).unwrap();
+    };
+    // The second batch of six, in a sealed segment; a base offset; an epoch; the end; and files beside.
+    change(&log("segments-0"), &|bytes| bytes[500] ^= 4);
+    change(&log("segments-1"), &|bytes| bytes[451 + 7] ^= 1);
+    change(&log("idempotent-0"), &|bytes| bytes.extend([0; 33]));
+    change(&root.join("transactions-0/00000000000000000002.txnindex"), &|bytes| bytes[20] ^= 1);
+    change(&root.join("transactions-1/00000000000000000002.timeindex"), &|bytes| bytes[5] ^= 1);
+    change(&root.join("grouped-0/leader-epoch-checkpoint"), &|bytes| bytes[6] ^= 1);
+    change(&root.join("grouped-1/partition.metadata"), &|bytes| bytes[30] ^= 1);
+    change(&root.join("recovery-point-offset-checkpoint"), &|bytes| bytes[20] ^= 1);
+    change(&root.join(".kafka_cleanshutdown"), &|bytes| bytes[26] ^= 1);
+    assert_eq!(verify(&root, &["-q"]).0, 3);
+    let (code, said) = repair(&root);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(lines(&damage(&check(&root))), "");
+    assert_eq!(check(&root).state.name(), "clean", "a directory that was clean is clean again");
+    let after = sound_batches(&root);
+    let lost: Vec<_> = before.iter().filter(|batch| !after.contains(batch)).collect();
+    assert_eq!(lost.len(), 1, "only the batch that was damaged: {said}");
+    let kept = fs::read(root.join("segments-0/00000000000000000000.log.451.kept")).unwrap();
+    assert_eq!(kept.len(), 451, "{said}");
+    assert!(said.contains("an empty batch holds offsets 5 to 9"), "{said}");
+    assert!(said.contains("base offset set to 5"), "{said}");
+    let cut = fs::read(root.join("idempotent-0/00000000000000000000.log.1760.kept")).unwrap();
+    assert_eq!(cut, [0; 33]);
+    // Whoever repairs again has nothing to do.
+    let (code, said) = repair(&root);
+    assert!(code == 0 && !said.contains("mended"), "{said}");
+}
+
+#[test]
+fn a_repair_leaves_lost_offsets_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("gap-0");
+    copy(&testdata("damaged/gap-0"), &root);
+    let before = sound_batches(&root);
+    let (code, said) = repair(&root);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("offsets 8 to 15 are missing"), "{said}");
+    assert_eq!(sound_batches(&root), before);
+}
+
+#[test]
+fn a_repair_of_random_damage_never_loses_a_sound_batch() {
+    let mut random = Random::new();
+    for _ in 0..6 {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("d");
+        copy(&testdata("clean"), &root);
+        let files: Vec<PathBuf> =
+            files_below(&root).into_iter().filter(|file| fs::metadata(file).unwrap().len() > 0).collect();
+        for _ in 0..5 {
+            let file = &files[random.below(files.len())];
+            // Snapshots of the metadata and whose directory it is cannot be made from anything else.
+            if file.to_str().unwrap().contains("__cluster_metadata") || file.ends_with("meta.properties") {
+                continue;
+            }
+            let mut bytes = fs::read(file).unwrap();
+            let place = random.below(bytes.len());
+            bytes[place] ^= 1 << random.below(8);
+            fs::write(file, bytes).unwrap();
+        }
+        let sound = sound_batches(&root);
+        let (_, said) = repair(&root);
+        let after = sound_batches(&root);
+        assert!(sound.iter().all(|batch| after.contains(batch)), "{said}");
+        let left = damage(&check(&root));
+        let is_known = |finding: &Finding| !finding.remedy.mends();
+        assert!(left.iter().all(is_known), "{}\n{said}", lines(&left));
+    }
+}
+
+#[tokio::test]
+async fn a_directory_in_use_is_not_repaired() {
+    let broker = TestBroker::start().await;
+    let root = broker.dir().to_owned();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_klamm")).args(["verify", "--repair"]).arg(&root).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("is in use by a broker: stop it before it is repaired"), "{said}");
 }

@@ -1,10 +1,11 @@
 //! `klamm verify`: whether the files of a log directory are sound, every byte of them.
 //!
-//! Reads only; a directory may be in use. What a running broker changes under the reader is looked at again before it
-//! is called damage.
+//! Reads only, unless it is to repair; a directory may be in use. What a running broker changes under the reader is
+//! looked at again before it is called damage.
 
 mod known;
 mod pass;
+mod repair;
 mod report;
 mod workers;
 
@@ -27,14 +28,19 @@ pub use crate::cli::verify::pass::{Checked, Pass};
 /// note is what the next start takes care of: bytes behind the last whole batch, indexes that were not cut. In a log
 /// that was compacted, a base offset that was changed and keeps the order cannot be seen.
 ///
-/// Exit code 3: damage was found.
+/// --repair does what recovery does, under the directory's lock, but never drops a byte that is sound: of a bad batch
+/// with sound ones behind it only the bad one goes, and its offsets get an empty batch. What goes is kept in .kept files
+/// beside its own. Replicas of a damaged partition are a better remedy, where there are any: then delete its folder.
+///
+/// Exit code 3: damage was found, or is left after a repair.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   klamm verify /var/lib/klamm
   klamm verify /data/1 /data/2 --json | jq 'select(.severity == \"damage\")'
   klamm verify /var/lib/klamm/orders-0
-  klamm verify /backup/orders-0/00000000000000000000.log && echo sound")]
+  klamm verify /backup/orders-0/00000000000000000000.log && echo sound
+  klamm verify /var/lib/klamm --repair")]
 pub struct Args {
     /// Log directories, folders of partitions, or files in one
     #[arg(value_name = "PATH", required = true)]
@@ -43,6 +49,10 @@ pub struct Args {
     /// One JSON object a line: a finding, or what a directory comes to
     #[arg(long)]
     json: bool,
+
+    /// Mend what can be mended, as recovery does; what goes is kept in .kept files. The directory must not be in use
+    #[arg(long)]
+    repair: bool,
 
     /// Leave notes out
     #[arg(short, long)]
@@ -62,14 +72,18 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
         return Err(usage("'--threads': at least one thread has to read"));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut pass = Pass::new(args.threads.unwrap_or(cores));
+    let threads = args.threads.unwrap_or(cores);
+    let shown = report::Shown { json: args.json, quiet: args.quiet };
+    if args.repair {
+        return match args.paths.as_slice() {
+            [path] => repair::run(path, threads, shown, output),
+            _ => Err(usage("'--repair' mends one directory at a time")),
+        };
+    }
+    let mut pass = Pass::new(threads);
     for path in &args.paths {
         pass.add(path);
     }
     let checked = pass.run(output);
-    report::print(&checked, args.json, args.quiet, output)?;
-    for what in &pass.failed {
-        output.error(what);
-    }
-    Ok(report::exit(&checked, !pass.failed.is_empty()))
+    report::conclude(&checked, &pass, shown, output)
 }

@@ -33,7 +33,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    fn of(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+    pub(super) fn of(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         if disk.list(&path).is_err() {
             disk.stat(&path)?.ok_or(io::ErrorKind::NotFound)?;
@@ -62,7 +62,7 @@ impl Target {
     }
 
     /// The log directory around it.
-    fn directory(&self) -> Option<&Path> {
+    pub(super) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
             Self::Partition(path) => path.parent(),
@@ -102,6 +102,10 @@ pub struct Checked {
     pub hidden: u64,
     /// How many findings are damage.
     pub damage: u64,
+    /// What each log came to; its findings are among the others.
+    pub outcomes: Vec<LogOutcome>,
+    /// All logs of the directory were read.
+    pub is_whole: bool,
 }
 
 impl Checked {
@@ -115,6 +119,8 @@ impl Checked {
             findings: Vec::new(),
             hidden: 0,
             damage: 0,
+            outcomes: Vec::new(),
+            is_whole: false,
         }
     }
 
@@ -156,6 +162,7 @@ pub struct Pass {
     targets: Vec<Target>,
     /// What could not be read at all.
     pub failed: Vec<String>,
+    missing: Vec<String>,
     known: Option<Known>,
     /// What is wrong with a metadata log, as records, by its directory.
     unreadable: BTreeMap<PathBuf, Finding>,
@@ -165,12 +172,18 @@ impl Pass {
     /// A run on so many threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        let disk: Arc<dyn Disk> = RealDisk::new();
+        Self::on(RealDisk::new(), threads)
+    }
+
+    /// The same, on `disk`: locks that it holds are the caller's own.
+    #[must_use]
+    pub fn on(disk: Arc<dyn Disk>, threads: usize) -> Self {
         Self {
             disk,
             threads,
             targets: Vec::new(),
             failed: Vec::new(),
+            missing: Vec::new(),
             known: None,
             unreadable: BTreeMap::new(),
         }
@@ -180,12 +193,18 @@ impl Pass {
     pub fn add(&mut self, path: &Path) {
         match Target::of(&*self.disk, path) {
             Ok(target) => self.targets.push(target),
-            Err(error) => self.failed.push(format!("{}: {error}", path.display())),
+            Err(error) => self.missing.push(format!("{}: {error}", path.display())),
         }
+    }
+
+    /// What the metadata log says, where there is one.
+    pub(super) fn known(&self) -> Option<&Known> {
+        self.known.as_ref()
     }
 
     /// Checks all targets.
     pub fn run(&mut self, output: &Output) -> Vec<Checked> {
+        self.failed.clone_from(&self.missing);
         self.learn();
         let targets = self.targets.clone();
         let mut checked = Vec::with_capacity(targets.len());
@@ -250,8 +269,10 @@ impl Pass {
             checked.add_log(&outcome);
             checked.add_findings(std::mem::take(&mut outcome.findings));
             checked.add_findings(plan.conclude(&outcome, known));
+            checked.outcomes.push(outcome);
         }
         checked.files += plan.own_files();
+        checked.is_whole = plan.is_whole && folders.is_none();
         checked.add_findings(plan.own_findings());
         let unreadable = target.directory().and_then(|directory| self.unreadable.get(directory));
         if let Some(finding) = unreadable {

@@ -1,29 +1,42 @@
 //! What was found, one line each, and what it comes to.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, Table};
-use crate::cli::verify::pass::Checked;
-use crate::storage::verify::{Finding, Severity};
+use crate::cli::verify::pass::{Checked, Pass};
+use crate::storage::verify::{Done, Finding, Severity};
 use crate::types::ByteSize;
 
-/// Prints findings and a row for each target.
+/// How it is printed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown {
+    /// One JSON object a line.
+    pub(super) json: bool,
+    /// No notes.
+    pub(super) quiet: bool,
+}
+
+/// Prints findings and a row for each target; the exit code.
 ///
 /// # Errors
 /// Where stdout takes no more.
-pub(super) fn print(
+pub(super) fn conclude(
     checked: &[Checked],
-    json: bool,
-    quiet: bool,
+    pass: &Pass,
+    shown: Shown,
     output: &mut Output,
-) -> std::io::Result<()> {
-    let is_wanted = |finding: &&Finding| !quiet || finding.severity == Severity::Damage;
+) -> anyhow::Result<Exit> {
+    let is_wanted = |finding: &&Finding| !shown.quiet || finding.severity == Severity::Damage;
     for one in checked {
         for finding in one.findings.iter().filter(is_wanted) {
-            if json {
+            if shown.json {
                 output.json(&as_json(finding))?;
             } else {
+                let mut finding = finding.clone();
+                finding.file = near(&finding.file);
                 output.line(format_args!("{}: {finding}", finding.severity.name()))?;
             }
         }
@@ -39,18 +52,40 @@ pub(super) fn print(
         "PATH", "STATE", ">LOGS", ">FILES", ">BATCHES", ">RECORDS", ">SIZE", ">ENTRIES", ">DAMAGE", ">NOTES",
     ]);
     for one in checked {
-        if json {
+        if shown.json {
             output.json(&summary(one))?;
         } else {
             table.row(row(one));
         }
     }
-    output.table(&table)
+    output.table(&table)?;
+    for what in &pass.failed {
+        output.error(what);
+    }
+    let has_damage = checked.iter().any(|one| one.damage > 0);
+    Ok(if has_damage { Exit::Damage } else { Exit::failed_if(!pass.failed.is_empty()) })
 }
 
-/// The exit code of what was found.
-pub(super) fn exit(checked: &[Checked], has_failed: bool) -> Exit {
-    if checked.iter().any(|one| one.damage > 0) { Exit::Damage } else { Exit::failed_if(has_failed) }
+/// Says what a repair did.
+///
+/// # Errors
+/// Where stdout takes no more.
+pub(super) fn done(done: &[Done], shown: Shown, output: &mut Output) -> std::io::Result<()> {
+    for Done { file, what } in done {
+        if shown.json {
+            output.json(&json!({"mended": file.display().to_string(), "what": what}))?;
+        } else {
+            output.line(format_args!("mended: {}: {what}", near(file).display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A path as short as it can be said from here.
+fn near(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| Some(path.strip_prefix(here).ok()?.to_owned()));
+    below.unwrap_or_else(|| path.to_owned())
 }
 
 fn as_json(finding: &Finding) -> serde_json::Value {
@@ -86,7 +121,7 @@ fn summary(one: &Checked) -> serde_json::Value {
 
 fn row(one: &Checked) -> [String; 10] {
     [
-        one.target.display().to_string(),
+        near(&one.target).display().to_string(),
         one.state.name().to_owned(),
         one.logs.to_string(),
         one.files.to_string(),

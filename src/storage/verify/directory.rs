@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::context::State;
 use super::facts::{Facts, Known, Offsets};
 use super::finding::{Finding, Findings, Remedy, Severity};
-use super::log::{LogCheck, LogOutcome};
+use super::log::{KEPT_SUFFIX, LogCheck, LogOutcome};
 use super::quorum;
 use crate::storage::METADATA_TOPIC;
 use crate::storage::checkpoint::{
@@ -30,7 +30,7 @@ pub struct Plan {
     /// Of names, and of files that no log has.
     pub findings: Findings,
     /// Whether all partitions of the directory are among the logs.
-    is_whole: bool,
+    pub is_whole: bool,
     /// Partitions that are here, on their way in and out too.
     present: BTreeSet<TopicPartition>,
     /// Their folders, until they are looked into.
@@ -185,6 +185,11 @@ impl Plan {
                 | Content::Lock
                 | Content::QuorumState,
             ) => Ok(()),
+            _ if name.ends_with(KEPT_SUFFIX) => {
+                let note = Finding::damage(path, "kept by a repair", Remedy::Nothing);
+                self.findings.push(note.as_bad_as(Severity::Note));
+                Ok(())
+            }
             _ => {
                 let is_temporary = name.ends_with(".tmp");
                 if !(is_temporary && state == State::Running) {

@@ -33,6 +33,8 @@ impl Severity {
 pub enum Remedy {
     /// Nothing can.
     Nothing,
+    /// Recovery would cut off sound batches here: that is for a person to decide.
+    LeftAlone,
     /// There is nothing to do: it goes by itself.
     Passes,
     /// The log ends here: what follows is no batch.
@@ -69,7 +71,7 @@ impl Remedy {
     /// Whether `--repair` mends it.
     #[must_use]
     pub fn mends(&self) -> bool {
-        !matches!(self, Self::Nothing | Self::Passes)
+        !matches!(self, Self::Nothing | Self::LeftAlone | Self::Passes)
     }
 }
 
@@ -77,6 +79,7 @@ impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("nothing here mends it"),
+            Self::LeftAlone => f.write_str("recovery would cut the log here; --repair leaves it alone"),
             Self::Passes => f.write_str("the next start takes care of it"),
             Self::Cut => f.write_str("recovery cuts the log here"),
             Self::TakeOut { end, first, last } if last < first => {

@@ -180,7 +180,7 @@ impl Joined {
                 next + -1
             );
             self.findings
-                .push(Finding::damage(path, what, Remedy::Nothing).at(unit.start).of(report.expected));
+                .push(Finding::damage(path, what, Remedy::LeftAlone).at(unit.start).of(report.expected));
         }
     }
 
@@ -251,7 +251,8 @@ impl Joined {
         for event in events {
             match event {
                 Event::Run(run) => {
-                    if let Some(odd) = self.producers.run(&run) {
+                    // Behind bytes that are lost, sequences are as well.
+                    if let Some(odd) = self.producers.run(&run).filter(|_| !self.is_damaged) {
                         let finding = Finding::damage(&*path, odd.what, Remedy::Nothing);
                         self.unless_cleaned.push(finding.at(odd.position).of(odd.offset));
                     }

@@ -1,5 +1,6 @@
 //! Proving a log directory sound: every byte of every file is read, in one pass, and held against everything else that
-//! says the same. Reads only, by pread, takes no lock, and works beside a running broker.
+//! says the same. Reads only (but for [`mend_folder`] and [`mend_checkpoints`]), by pread, takes no lock, and works
+//! beside a running broker.
 //!
 //! A [`Plan`] lists the logs of a directory; each [`LogCheck`] is read unit by unit (a segment, or a piece of a large
 //! one) on as many threads as the caller has; its [`LogOutcome`] says what was found. [`Plan::conclude`] holds the
@@ -24,6 +25,7 @@ mod log;
 mod order;
 mod producers;
 mod quorum;
+mod repair;
 mod resync;
 mod text;
 mod transactions;
@@ -35,4 +37,5 @@ pub use directory::{Plan, folder_of, is_log_directory};
 pub use facts::{Facts, Known, KnownBroker, KnownPartition, KnownTopic, state_of};
 pub use finding::{FINDINGS_MAX, Finding, Findings, Remedy, Severity};
 pub use log::{LogCheck, LogOutcome};
+pub use repair::{Done, mend_checkpoints, mend_folder};
 pub use unit::{Counts, Tools};

@@ -400,7 +400,7 @@ impl Reader<'_> {
                 let what = format!(
                     "its base offset is {base}, which does not fit between its neighbours; {expected} is the smallest possible"
                 );
-                damage(what, Remedy::Nothing).of(base)
+                damage(what, Remedy::LeftAlone).of(base)
             }
         };
         self.report.findings.push(finding);

@@ -56,6 +56,31 @@ def first_difference(theirs, ours):
     return "line ends"
 
 
+def complains(world, path):
+    """Whether kafka-dump-log finds anything wrong with a file."""
+    _, out, err = world.tools().run("dump-log", "--files", path)
+    said = out + (err.decode(errors="replace") if isinstance(err, bytes) else err)
+    return any(word in said for word in ("isvalid: false", "invalid bytes", "Mismatches in", "timestamp mismatch", "not found in", "is corrupt", "Exception"))
+
+
+def agree(world, directory):
+    """`klamm verify` and kafka-dump-log find nothing in a directory, and both find what is changed in it."""
+    code, out, err = run_klamm("verify", directory, "-q")
+    expect(f"verify: {out.decode()[:600]} {err.decode()[:200]}", code, 0)
+    logs = sorted((path for path in directory.glob("*-0/*.log") if path.stat().st_size > 200), key=lambda path: path.stat().st_size)
+    indexes = [path for path in directory.glob("*-0/*.index") if path.stat().st_size]
+    for path in logs[:3] + indexes[:3]:
+        expect(f"kafka-dump-log about {path.parent.name}/{path.name}", complains(world, path), False)
+        sound = path.read_bytes()
+        # In the records of the first batch, or the position of the first entry.
+        place = 100 if path.suffix == ".log" else 7
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1:])
+        code, out, _ = run_klamm("verify", path.parent, "-q")
+        expect(f"verify about a flipped bit of {path.parent.name}/{path.name}: {out.decode()[:300]}", code, 3)
+        expect(f"kafka-dump-log about a flipped bit of {path.parent.name}/{path.name}", complains(world, path), True)
+        path.write_bytes(sound)
+
+
 def cases(world, book):
     for kind in ("kafka", "klamm"):
         if kind == "klamm" and world.target != "klamm":
@@ -68,6 +93,7 @@ def cases(world, book):
         broker.stop()
         copy = world.folder / f"dumped-{kind}"
         shutil.copytree(broker.log_dir, copy)
+        book.case(f"verify and kafka-dump-log agree about a directory by {kind}", agree, world, copy)
         partitions = [path for path in sorted(copy.iterdir()) if path.is_dir() and any(path.glob("*.log"))]
         filled = [path for path in partitions if sum(file.stat().st_size for file in path.glob("*.log"))]
         for partition in filled[:PARTITIONS_MAX]:

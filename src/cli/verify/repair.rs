@@ -1,0 +1,163 @@
+//! `klamm verify --repair`: under the directory's lock, what recovery does, and what was done.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use crate::cli::exit::{Exit, usage};
+use crate::cli::output::Output;
+use crate::cli::verify::pass::{Checked, Pass, Target};
+use crate::cli::verify::report;
+use crate::storage::checkpoint::{
+    CLEAN_SHUTDOWN_FILE, LOCK_FILE, parse_clean_shutdown, render_clean_shutdown,
+};
+use crate::storage::disk::{LockError, read_small, replace_file};
+use crate::storage::verify::{Done, Facts, Finding, Remedy, State, mend_checkpoints, mend_folder, state_of};
+use crate::storage::{Disk, RealDisk};
+use crate::types::{Clock, SystemClock};
+
+/// Mends what can be mended in `path`, a log directory or a partition's folder, and checks it again.
+///
+/// # Errors
+/// The directory is in use, or the disk failed.
+pub(super) fn run(
+    path: &Path,
+    threads: usize,
+    shown: report::Shown,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let disk: Arc<dyn Disk> = RealDisk::new();
+    let target = Target::of(&*disk, path).with_context(|| path.display().to_string())?;
+    let directory = match &target {
+        Target::File { .. } => return Err(usage("'--repair' takes log directories and partitions' folders")),
+        other => other.directory().map(Path::to_owned).unwrap_or_default(),
+    };
+    let state = state_of(&*disk, &directory)?;
+    let in_use = || format!("{} is in use by a broker: stop it before it is repaired", directory.display());
+    if state == State::Running {
+        bail!(in_use());
+    }
+    // A copy of some folders is nobody's, and gets no lock file.
+    let _lock = match state {
+        State::Copy => None,
+        _ => match disk.lock(&directory.join(LOCK_FILE)) {
+            Ok(lock) => Some(lock),
+            Err(LockError::Held { .. }) => bail!(in_use()),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let mut pass = Pass::on(Arc::clone(&disk), threads);
+    pass.add(path);
+    let found = pass.run(output);
+    let is_mendable = |finding: &Finding| finding.remedy.mends();
+    if !found.iter().any(|one| one.findings.iter().any(is_mendable)) {
+        return report::conclude(&found, &pass, shown, output);
+    }
+    let mut repair = Repair { disk, directory, state, done: Vec::new(), mended: BTreeSet::new() };
+    repair.run(&mut pass, &found, output)?;
+    report::done(&repair.done, shown, output)?;
+    let checked = pass.run(output);
+    report::conclude(&checked, &pass, shown, output)
+}
+
+struct Repair {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    state: State,
+    done: Vec<Done>,
+    /// Folders of logs that were recovered.
+    mended: BTreeSet<PathBuf>,
+}
+
+impl Repair {
+    fn run(&mut self, pass: &mut Pass, found: &[Checked], output: &Output) -> anyhow::Result<()> {
+        let facts = match self.state {
+            State::Copy => None,
+            _ => Some(Facts::read(&*self.disk, &self.directory, pass.known())?),
+        };
+        let mark = self.directory.join(CLEAN_SHUTDOWN_FILE);
+        let marked = read_small(&*self.disk, &mark)?;
+        if marked.is_some() {
+            // What ends this halfway is followed by a recovery.
+            self.disk.remove_file(&mark)?;
+            self.disk.sync_dir(&self.directory)?;
+        }
+        for one in found {
+            self.mend_logs(one, facts.as_ref())?;
+        }
+        if let Some(facts) = &facts {
+            let again = pass.run(output);
+            for (one, before) in again.iter().zip(found) {
+                self.mend_checkpoints(one, before, facts, pass)?;
+            }
+        }
+        if let Some(bytes) = marked {
+            self.mark(&mark, &bytes, found)?;
+        }
+        Ok(())
+    }
+
+    fn mend_logs(&mut self, one: &Checked, facts: Option<&Facts>) -> anyhow::Result<()> {
+        for log in &one.outcomes {
+            let of_log = |finding: &&Finding| finding.file.parent() == Some(&*log.folder);
+            let findings: Vec<&Finding> = one.findings.iter().filter(of_log).collect();
+            if !findings.iter().any(|finding| finding.remedy.mends()) {
+                continue;
+            }
+            let now_ms = SystemClock::new().now_ms();
+            let done = mend_folder(&self.disk, &log.folder, &findings, log, facts, now_ms)?;
+            if !done.is_empty() {
+                self.mended.insert(log.folder.clone());
+            }
+            self.done.extend(done);
+        }
+        Ok(())
+    }
+
+    fn mend_checkpoints(
+        &mut self,
+        again: &Checked,
+        before: &Checked,
+        facts: &Facts,
+        pass: &Pass,
+    ) -> anyhow::Result<()> {
+        // Of one partition alone, nothing is known of what else a checkpoint has.
+        if !again.is_whole {
+            return Ok(());
+        }
+        let was_clean = self.state == State::Clean;
+        let known = pass.known();
+        let done = mend_checkpoints(
+            &*self.disk,
+            facts,
+            was_clean,
+            &before.findings,
+            &again.outcomes,
+            &self.mended,
+            known,
+        )?;
+        self.done.extend(done);
+        Ok(())
+    }
+
+    /// Puts the clean mark back: the directory is as its last stop should have left it.
+    fn mark(&mut self, mark: &Path, bytes: &[u8], found: &[Checked]) -> anyhow::Result<()> {
+        let remedies = found.iter().flat_map(|one| &one.findings).filter(|finding| finding.file == mark);
+        let due = remedies.clone().find_map(|finding| match finding.remedy {
+            Remedy::WriteMark(epoch) => Some(epoch),
+            _ => None,
+        });
+        let fresh = match due {
+            Some(epoch) => render_clean_shutdown(epoch),
+            None => bytes.to_vec(),
+        };
+        replace_file(&*self.disk, mark, &fresh)?;
+        if let Some(epoch) = due {
+            let what = format!("broker epoch {epoch} written, where {} stood", parse_clean_shutdown(bytes));
+            self.done.push(Done { file: mark.to_owned(), what });
+        }
+        Ok(())
+    }
+}
