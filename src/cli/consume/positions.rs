@@ -12,11 +12,13 @@ use crate::types::TopicPartition;
 /// Where a partition of ours stands. Offsets are those of the next record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Position {
+    start: i64,
     read: i64,
     read_epoch: i32,
     written: i64,
     written_epoch: i32,
-    committed: i64,
+    /// `None` where the group has committed nothing yet.
+    committed: Option<i64>,
     /// Where `-e` ends.
     end: Option<i64>,
     has_ended: bool,
@@ -40,12 +42,12 @@ impl Positions {
         end: Option<i64>,
     ) {
         let position = Position {
+            start,
             read: start,
             read_epoch: -1,
             written: start,
             written_epoch: -1,
-            // Where nothing is committed yet, the start is worth committing once something was read.
-            committed: committed.unwrap_or(start),
+            committed,
             end,
             has_ended: end.is_some_and(|end| start >= end),
         };
@@ -99,7 +101,7 @@ impl Positions {
     /// The reader of stdout has left after `bytes`: what lies behind them was written in vain.
     pub(super) fn take_back(&mut self, bytes: u64) {
         for position in self.of.values_mut() {
-            (position.written, position.written_epoch) = (position.committed, -1);
+            (position.written, position.written_epoch) = (position.committed.unwrap_or(position.start), -1);
         }
         for (written, partition, (offset, epoch)) in &self.written {
             if *written <= bytes
@@ -110,7 +112,8 @@ impl Positions {
         }
     }
 
-    /// What is to be committed, of all or of those that are `meant`.
+    /// What is to be committed, of all or of those that are `meant`: where nothing is committed yet, the start too,
+    /// so that the next member begins there, whatever was written meanwhile and wherever it would begin by itself.
     pub(super) fn to_commit(
         &self,
         meant: impl Fn(&TopicPartition) -> bool,
@@ -118,7 +121,7 @@ impl Positions {
         let due = self
             .of
             .iter()
-            .filter(|(partition, position)| position.written != position.committed && meant(partition));
+            .filter(|(partition, position)| Some(position.written) != position.committed && meant(partition));
         due.map(|(partition, position)| {
             let committed = Committed {
                 offset: position.written,
@@ -133,7 +136,7 @@ impl Positions {
     pub(super) fn committed(&mut self, partition: &TopicPartition, offset: i64) {
         self.written.retain(|(_, written, _)| written != partition);
         if let Some(position) = self.of.get_mut(partition) {
-            position.committed = offset;
+            position.committed = Some(offset);
         }
     }
 
@@ -162,7 +165,7 @@ mod tests {
     fn only_what_stdout_took_is_committed_and_only_once() {
         let mut positions = Positions::default();
         positions.add(partition(0), 5, Some(5), None);
-        positions.add(partition(1), 0, None, None);
+        positions.add(partition(1), 0, Some(0), None);
         positions.read(&partition(0), (9, 2));
         assert!(positions.to_commit(|_| true).is_empty());
         positions.written(100);
@@ -191,6 +194,15 @@ mod tests {
         assert!(positions.to_commit(|_| true).is_empty());
         positions.take_back(300);
         assert_eq!(positions.to_commit(|_| true)[&partition(0)].offset, 20);
+    }
+
+    #[test]
+    fn where_nothing_is_committed_the_start_is() {
+        let mut positions = Positions::default();
+        positions.add(partition(0), 7, None, None);
+        assert_eq!(positions.to_commit(|_| true)[&partition(0)].offset, 7);
+        positions.committed(&partition(0), 7);
+        assert!(positions.to_commit(|_| true).is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use regex::Regex;
@@ -37,6 +38,9 @@ use super::error::ClientError;
 pub use assignor::Assignor;
 pub use group::{Committed, CommittedOffsets, Group};
 pub use subscription::{read_assignment, read_subscribed_topics};
+
+/// How long leaving may take, whatever the driver waits for.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Under what name a member commits; `Identity::default()` is nobody's member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +195,11 @@ impl Membership {
     /// session lasts. Ends within a few seconds, whatever the coordinator does.
     pub async fn leave(self) {
         let _ = self.commands.send(driver::Command::Leave);
-        // The driver ends by itself: its goodbye has a deadline.
-        let _ = self.task.await;
+        let clock = Arc::clone(&self.group.cluster().options().clock);
+        let mut task = self.task;
+        tokio::select! {
+            _ = &mut task => {}
+            () = clock.wait(LEAVE_TIMEOUT) => task.abort(),
+        }
     }
 }
