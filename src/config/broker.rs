@@ -133,6 +133,7 @@ impl BrokerConfig {
         let mut warnings = Vec::new();
         let mut fixed = BTreeMap::new();
         let mut unknown = Vec::new();
+        let has_file = !layers.file.is_empty();
         for (name, value) in layers.file {
             if is_known(&name)? {
                 fixed.insert(name, value);
@@ -166,7 +167,7 @@ impl BrokerConfig {
         if let Some(node) = fixed.get("node.id").cloned() {
             fixed.entry("broker.id".to_owned()).or_insert(node);
         }
-        let mut config = Self::build(BrokerLayers { fixed, ..BrokerLayers::default() })?;
+        let mut config = Self::build(BrokerLayers { fixed, has_file, ..BrokerLayers::default() })?;
         if !layers.dirs.is_empty() {
             config.metadata_log_dir.clone_from(&layers.dirs[0]);
             config.log_dirs = layers.dirs;
@@ -192,8 +193,7 @@ impl BrokerConfig {
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect()
         };
-        let layers =
-            BrokerLayers { fixed: self.layers.fixed.clone(), cluster: known(cluster), broker: known(broker) };
+        let layers = BrokerLayers { cluster: known(cluster), broker: known(broker), ..self.layers.clone() };
         let built = Self::build(layers)?;
         Ok(Self { log_dirs: self.log_dirs.clone(), metadata_log_dir: self.metadata_log_dir.clone(), ..built })
     }
@@ -217,7 +217,7 @@ impl BrokerConfig {
         self.layers.text(name).ok().flatten()
     }
 
-    fn build(layers: BrokerLayers) -> Result<Self, ConfigError> {
+    pub(super) fn build(layers: BrokerLayers) -> Result<Self, ConfigError> {
         for name in [&layers.fixed, &layers.cluster, &layers.broker].into_iter().flat_map(BTreeMap::keys) {
             if table::find(Scope::Broker, name).is_some() {
                 layers.value(name)?;

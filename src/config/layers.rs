@@ -61,6 +61,8 @@ impl ConfigSource {
 pub(super) struct BrokerLayers {
     /// File and flags, the flags on top.
     pub fixed: BTreeMap<String, String>,
+    /// There was a file.
+    pub has_file: bool,
     /// Dynamic, for all brokers.
     pub cluster: BTreeMap<String, String>,
     /// Dynamic, for this broker.

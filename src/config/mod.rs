@@ -4,6 +4,7 @@
 //! [`table::KEYS`] has a row for every key; [`BrokerConfig`] and [`TopicConfig`] are the typed views that
 //! the rest of the program reads. Adding a key is adding a row, and a field where it acts.
 
+mod adopted;
 mod broker;
 mod cleaner;
 mod describe;

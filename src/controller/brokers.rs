@@ -14,6 +14,8 @@ use crate::protocol::messages::register_controller_record::{
 };
 use crate::types::Uuid;
 
+use super::log_dirs::{is_online, stop_leading};
+
 /// The features of Kafka 4.3: name, lowest and highest version that a node supports, and the level that a
 /// new cluster begins with. In the order in which Kafka writes them down.
 pub(super) const FEATURES: &[(&str, i16, i16, i16)] = &[
@@ -134,32 +136,42 @@ fn change_fence(broker_id: i32, broker_epoch: i64, fenced: i8) -> MetadataRecord
 }
 
 /// What the return of a lone broker does to the partitions it holds: those without a leader get it back, and
-/// after an unclean stop every one begins a new epoch, since records that nobody had synced may be gone.
-pub(super) fn elect_after_return(image: &Image, broker_id: i32, was_clean: bool) -> Vec<MetadataRecord> {
-    let mut records = Vec::new();
+/// after an unclean stop every one begins a new epoch, since records that nobody had synced may be gone. One whose
+/// directory is not there has no leader.
+pub(super) fn elect_after_return(image: &Image, node: &NodeIdentity, was_clean: bool) -> Vec<MetadataRecord> {
+    let broker_id = node.node_id;
+    let mut records = stop_leading(image, broker_id, &node.log_dirs);
     for topic in image.topics().iter() {
         for (&partition_id, partition) in &topic.partitions {
             let leads = partition.leader == broker_id && partition.isr == [broker_id];
-            if (was_clean && leads) || !may_lead(partition, broker_id) {
+            let is_there = is_online(partition.directory_of(broker_id), &node.log_dirs);
+            if !is_there || (was_clean && leads) || !may_lead(partition, broker_id) {
                 continue;
             }
-            let clear = |ids: &Vec<i32>| (!ids.is_empty()).then(Vec::new);
             records.push(MetadataRecord::from(PartitionChangeRecord {
                 partition_id,
                 topic_id: topic.id,
-                leader: broker_id,
-                isr: (partition.isr != [broker_id]).then(|| vec![broker_id]),
-                eligible_leader_replicas: clear(&partition.eligible_leader_replicas),
-                last_known_elr: clear(&partition.last_known_elr),
-                ..PartitionChangeRecord::default()
+                ..lead(partition, broker_id)
             }));
         }
     }
     records
 }
 
+/// The change that makes `broker_id` the leader, alone in sync.
+pub(super) fn lead(partition: &PartitionRegistration, broker_id: i32) -> PartitionChangeRecord {
+    let clear = |ids: &Vec<i32>| (!ids.is_empty()).then(Vec::new);
+    PartitionChangeRecord {
+        leader: broker_id,
+        isr: (partition.isr != [broker_id]).then(|| vec![broker_id]),
+        eligible_leader_replicas: clear(&partition.eligible_leader_replicas),
+        last_known_elr: clear(&partition.last_known_elr),
+        ..PartitionChangeRecord::default()
+    }
+}
+
 /// It is in sync, or was the last that was: whoever else holds a replica has no committed record more.
-fn may_lead(partition: &PartitionRegistration, broker_id: i32) -> bool {
+pub(super) fn may_lead(partition: &PartitionRegistration, broker_id: i32) -> bool {
     let in_sync =
         partition.isr.contains(&broker_id) || partition.eligible_leader_replicas.contains(&broker_id);
     let nobody_else = partition.isr.is_empty() && partition.eligible_leader_replicas.is_empty();

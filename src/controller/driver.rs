@@ -370,7 +370,7 @@ pub(super) fn begin(
     let broker_epoch = start.next.0;
     start.write(&[register_broker(node, broker_epoch)])?;
     start.write(&[unfence(node.node_id, broker_epoch)])?;
-    let elections = elect_after_return(start.builder.image(), node.node_id, was_clean);
+    let elections = elect_after_return(start.builder.image(), node, was_clean);
     for chunk in elections.chunks(BATCH_RECORDS_MAX) {
         start.write(chunk)?;
     }

@@ -12,6 +12,7 @@ use crate::storage::{Disk, METADATA_TOPIC};
 use crate::types::Uuid;
 
 use super::error::ControllerError;
+use super::incarnation::is_adopted;
 use super::quorum_state::QuorumState;
 use super::replay::{Replayed, io, read_bootstrap, replay};
 
@@ -48,6 +49,13 @@ impl FoundMetadata {
     #[must_use]
     pub fn image(&self) -> &Image {
         &self.replayed.image
+    }
+
+    /// Whether the topics were made under a server.properties of Kafka, which is in no directory: it was not
+    /// klamm that ran here last, or klamm has taken over from such a one.
+    #[must_use]
+    pub fn is_adopted(&self, node_id: i32) -> bool {
+        is_adopted(&self.replayed.image, node_id)
     }
 
     /// Nothing was ever there.

@@ -13,10 +13,11 @@ mod brokers;
 mod configs;
 mod decision;
 mod deferred_sync;
-mod directories;
 mod driver;
 mod error;
 mod found;
+mod incarnation;
+mod log_dirs;
 mod metadata_log;
 mod placement;
 mod producer_ids;
@@ -27,6 +28,7 @@ mod snapshots;
 mod topic_changes;
 mod topics;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -36,7 +38,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::BrokerConfig;
 use crate::metadata::snapshot::SnapshotId;
-use crate::metadata::{BrokerEndpoint, Image};
+use crate::metadata::{BrokerEndpoint, Image, ReplicaDirectory};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::alter_configs_request::AlterConfigsRequest;
 use crate::protocol::messages::alter_configs_response::AlterConfigsResponse;
@@ -52,7 +54,6 @@ use crate::storage::{Disk, LogHome};
 use crate::types::{Clock, ProducerId, Uuid};
 
 pub use decision::Refusal;
-pub use directories::Assignment;
 pub use error::ControllerError;
 pub use found::{Claimant, FoundMetadata};
 
@@ -61,6 +62,9 @@ use decision::{Answer, Context, Decision};
 use deferred_sync::DeferredSync;
 use driver::{Command, Driver, Pending, Shared};
 use metadata_log::Home;
+
+/// How many replicas' directories are noted at once, as in Kafka.
+const ASSIGNMENTS_MAX: usize = 2_250;
 
 /// What a controller is started with.
 #[derive(Clone)]
@@ -143,7 +147,7 @@ impl Controller {
         let home = LogHome { disk: Arc::clone(&start_disk) as Arc<dyn Disk>, ..options.home };
         let node = NodeIdentity {
             node_id: options.node_id,
-            incarnation_id: driver::draw_id(),
+            incarnation_id: incarnation::mark(driver::draw_id(), found.is_adopted(options.node_id)),
             endpoints: options.endpoints,
             controller_endpoint: options.controller_endpoint.unwrap_or_else(default_controller_endpoint),
             rack: options.config.rack.clone(),
@@ -245,12 +249,23 @@ impl Controller {
         self.decide(producer_ids::allocate).await
     }
 
-    /// Keeps in which log directories this broker's replicas are.
+    /// Notes which directories hold this broker's replicas.
     ///
     /// # Errors
     /// The metadata log failed or is closed.
-    pub async fn assign_directories(&self, assignments: Vec<Assignment>) -> Result<(), ErrorCode> {
-        self.decide(move |context| directories::assign(context, &assignments)).await
+    pub async fn assign_directories(&self, replicas: Vec<ReplicaDirectory>) -> Result<(), ErrorCode> {
+        // Records of one decision stand in one batch.
+        for replicas in replicas.chunks(ASSIGNMENTS_MAX).map(<[ReplicaDirectory]>::to_vec) {
+            self.decide(move |context| log_dirs::assign(context, &replicas)).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that directories of this broker are out of use. Does not wait until it is on disk.
+    pub fn note_failed_directories(&self, failed: BTreeSet<Uuid>) {
+        let (reply, _) = oneshot::channel();
+        let job = Pending::new(move |context: &mut Context<'_>| log_dirs::fail(context, &failed), reply);
+        self.send(Command::Decide(Box::new(job)));
     }
 
     /// Closes the metadata log; afterwards everything is refused.

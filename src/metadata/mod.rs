@@ -19,7 +19,7 @@ pub use cluster::{BrokerEndpoint, BrokerRegistration, VersionRange};
 pub use image::{ConfigResource, ConfigResourceType, Image, QuotaEntity};
 pub use record::{MetadataRecord, RecordError};
 pub use replay::{Replay, ReplayError, records_of_file};
-pub use topics::{LeaderRecoveryState, PartitionRegistration, Topic, Topics};
+pub use topics::{LeaderRecoveryState, PartitionRegistration, ReplicaDirectory, Topic, Topics};
 
 /// The finalised feature that says which metadata records may be written.
 pub const METADATA_VERSION: &str = "metadata.version";

@@ -45,6 +45,17 @@ pub struct PartitionRegistration {
     pub partition_epoch: i32,
 }
 
+/// Where a replica of a broker lies, as the broker tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplicaDirectory {
+    /// The topic.
+    pub topic_id: Uuid,
+    /// The partition's number.
+    pub partition: i32,
+    /// The directory's id.
+    pub directory: Uuid,
+}
+
 /// In PartitionChangeRecord: the leader stays, and with it its epoch.
 const NO_LEADER_CHANGE: i32 = -2;
 

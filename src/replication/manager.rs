@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::partition::{Partition, log_options};
 use super::recoveries::Recoveries;
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::metadata::{ConfigResource, Image, PartitionRegistration, Topic as TopicImage};
+use crate::metadata::{ConfigResource, Image, PartitionRegistration, ReplicaDirectory, Topic as TopicImage};
 use crate::protocol::Str;
 use crate::storage::{Log, LogDirectories, LogDirectory, LogPoint, PlannedLog, Recovered, StorageError};
 use crate::types::{BrokerId, Clock, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
@@ -89,6 +89,8 @@ pub struct Partitions {
     flushes_by_time: AtomicBool,
     /// Whether a topic was ever compacted.
     compacts: AtomicBool,
+    /// Replicas that lie elsewhere than the image says.
+    misplaced: Mutex<Vec<ReplicaDirectory>>,
 }
 
 /// The settings in force of each topic, resolved once for all of its partitions.
@@ -136,6 +138,7 @@ impl Partitions {
             checkpointing: Mutex::default(),
             flushes_by_time: AtomicBool::new(false),
             compacts: AtomicBool::new(false),
+            misplaced: Mutex::default(),
         };
         let settings: Settings = image
             .topics()
@@ -237,6 +240,22 @@ impl Partitions {
     #[must_use]
     pub fn compacts(&self) -> bool {
         self.compacts.load(Ordering::Relaxed)
+    }
+
+    /// The replicas that were found or made elsewhere than the image says, since this was last asked: the
+    /// controller is to be told.
+    #[must_use]
+    pub fn take_misplaced(&self) -> Vec<ReplicaDirectory> {
+        std::mem::take(&mut *self.misplaced.lock())
+    }
+
+    /// Notes where the log of a replica lies, if that is not where the image has it.
+    fn note_directory(&self, topic: &TopicImage, index: i32, registered: &PartitionRegistration, log: &Log) {
+        let Some(directory) = self.directories.of(log).and_then(|directory| directory.id()) else { return };
+        if registered.directory_of(self.node.0) != directory {
+            let replica = ReplicaDirectory { topic_id: topic.id, partition: index, directory };
+            self.misplaced.lock().push(replica);
+        }
     }
 
     /// The end offset of the image that was applied last; changes when the next one was.
@@ -406,6 +425,7 @@ impl Partitions {
             note(&recovered);
             info_recovered(&id, &recovered);
             log.assign_topic_id(topic.id)?;
+            self.note_directory(topic, id.partition, registration, &log);
             Ok(Partition::lead(id.clone(), topic.id, epoch_of(registration), settings, log))
         });
         Some(match opened {
@@ -491,6 +511,7 @@ impl Partitions {
         };
         match log {
             Ok(log) => {
+                self.note_directory(topic, id.partition, registration, &log);
                 let (epoch, settings) = (epoch_of(registration), Arc::clone(settings));
                 Slot::Here(Arc::new(Partition::lead(id.clone(), topic.id, epoch, settings, log)))
             }

@@ -44,7 +44,7 @@ const JOBS: [Job; 9] = [
     Job::Metadata,
 ];
 
-/// Runs for as long as the broker does.
+/// Runs until the broker begins to stop, and ends what it is at: nobody else writes when this returns.
 pub async fn run(node: Arc<Node>) {
     let first = interval_ms(node.config().log_initial_task_delay_ms);
     let mut due = JOBS.map(|job| node.clock.elapsed() + first.min(interval(&node, job)));
@@ -52,7 +52,10 @@ pub async fn run(node: Arc<Node>) {
     loop {
         let next = due.iter().min().copied().unwrap_or_default();
         let now = node.clock.elapsed();
-        node.clock.wait_until(next.min(now + LONGEST_WAIT)).await;
+        tokio::select! {
+            () = node.clock.wait_until(next.min(now + LONGEST_WAIT)) => {}
+            () = node.stopping() => return,
+        }
         let now = node.clock.elapsed();
         let mut ready = Vec::new();
         for (due, job) in due.iter_mut().zip(JOBS).filter(|(due, _)| **due <= now) {

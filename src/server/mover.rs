@@ -16,12 +16,11 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::node::Node;
-use crate::controller::Assignment;
-use crate::metadata::Image;
+
+use crate::metadata::ReplicaDirectory;
 use crate::protocol::ErrorCode;
 use crate::replication::Partition;
 use crate::storage::{Checkpoint, StorageError};
-use crate::types::Uuid;
 
 /// How much is copied at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -58,7 +57,6 @@ impl Mover {
 /// Runs until the broker stops, and ends after the step that is under way: the rest of its move goes on at the
 /// next start.
 pub async fn run(node: Arc<Node>) {
-    reconcile(&node).await;
     let resumed = node.partitions.all().into_iter().filter(|it| it.future_directory().is_some());
     resumed.for_each(|partition| node.mover.enqueue(&partition));
     loop {
@@ -75,34 +73,9 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// Tells the metadata where partitions were found that it believes elsewhere: a move ended before it was told, or
-/// somebody moved folders while no broker ran.
-async fn reconcile(node: &Arc<Node>) {
-    let image = node.image();
-    let stray = |partition: Arc<Partition>| {
-        let found = assignment(node, &partition)?;
-        let known = directory_in(&image, node, &partition)?;
-        (!known.is_reserved() && known != found.directory).then_some(found)
-    };
-    let found: Vec<Assignment> = node.partitions.all().into_iter().filter_map(stray).collect();
-    if found.is_empty() {
-        return;
-    }
-    let count = found.len();
-    match node.controller.assign_directories(found).await {
-        Ok(()) => info!(partitions = count, "the metadata follows where their logs were found"),
-        Err(code) => warn!("the metadata does not follow where logs were found: {}", code.message()),
-    }
-}
-
-fn directory_in(image: &Image, node: &Node, partition: &Partition) -> Option<Uuid> {
-    let topic = image.topic_by_id(partition.topic_id())?;
-    Some(topic.partitions.get(&partition.id().partition)?.directory_of(node.id.0))
-}
-
-fn assignment(node: &Node, partition: &Partition) -> Option<Assignment> {
+fn assignment(node: &Node, partition: &Partition) -> Option<ReplicaDirectory> {
     let directory = node.directories.at(&partition.directory())?.id()?;
-    Some(Assignment { topic_id: partition.topic_id(), partition: partition.id().partition, directory })
+    Some(ReplicaDirectory { topic_id: partition.topic_id(), partition: partition.id().partition, directory })
 }
 
 /// Moves one partition, or says why it stays.
@@ -143,7 +116,8 @@ async fn copy_and_swap(node: &Arc<Node>, partition: &Arc<Partition>) -> Result<b
     let target = partition.future_directory().and_then(|path| node.directories.at(&path)?.id());
     let Some(directory) = target else { return Ok(false) };
     let here = assignment(node, partition);
-    let there = Assignment { topic_id: partition.topic_id(), partition: partition.id().partition, directory };
+    let there =
+        ReplicaDirectory { topic_id: partition.topic_id(), partition: partition.id().partition, directory };
     let assigned = node.controller.assign_directories(vec![there]).await;
     assigned.map_err(|code: ErrorCode| StorageError::Refused(code.message().to_owned()))?;
     let (worker, moved) = (Arc::clone(node), Arc::clone(partition));

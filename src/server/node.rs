@@ -1,5 +1,6 @@
 //! What the handlers work with: the broker's parts, and the questions they all ask.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -148,6 +149,7 @@ impl Node {
 pub(super) struct Failures {
     pub(super) partitions: Arc<Partitions>,
     pub(super) directories: Arc<LogDirectories>,
+    pub(super) controller: Controller,
     pub(super) metadata_dir: PathBuf,
     pub(super) failed: watch::Sender<bool>,
 }
@@ -159,6 +161,11 @@ impl Failures {
         if self.partitions.drop_failed_directories() == 0 {
             error!("every log directory has failed");
             self.failed.send_replace(true);
+        }
+        let failed = self.directories.all().iter().filter(|directory| directory.health().failure().is_some());
+        let failed: BTreeSet<Uuid> = failed.filter_map(|directory| directory.id()).collect();
+        if !failed.is_empty() {
+            self.controller.note_failed_directories(failed);
         }
         let metadata = self.directories.at(&self.metadata_dir);
         if metadata.is_none_or(|directory| directory.health().failure().is_some()) {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::broker::{Broker, Ready};
 use super::flusher::Flusher;
@@ -115,14 +115,15 @@ impl Broker {
             node: node_id,
             listeners: listeners.iter().map(|listener| listener.address().clone()).collect(),
         };
-        let tasks = vec![
+        tell_directories(&node).await;
+        let tasks = vec![tokio::spawn(groups::run(Arc::clone(&node)))];
+        node.groups.follow(&node);
+        let workers = vec![
             tokio::spawn(follow(Arc::clone(&node), quotas)),
             tokio::spawn(housekeeping::run(Arc::clone(&node))),
-            tokio::spawn(groups::run(Arc::clone(&node))),
+            tokio::spawn(cleaner::run(Arc::clone(&node))),
+            tokio::spawn(mover::run(Arc::clone(&node))),
         ];
-        node.groups.follow(&node);
-        let workers =
-            vec![tokio::spawn(cleaner::run(Arc::clone(&node))), tokio::spawn(mover::run(Arc::clone(&node)))];
         listeners.into_iter().for_each(|listener| gate.open(listener));
         Ok(Self { node, gate, tasks, workers, ready, threads })
     }
@@ -146,6 +147,7 @@ fn open(
     // A directory that is not for us stays as it is: everything is looked at before anything is written.
     let found = Controller::examine(&claimant(&config, &directories, node_id, &cluster_id)?)?;
     directories.claim(&cluster_id, node_id, random_id)?;
+    let config = if found.is_adopted(node_id) { adopted(config) } else { config };
     let config = Arc::new(config.with_node_id(node_id));
     let controller = start_controller(found, &config, &directories, &clock, endpoints, node_id, &cluster_id)?;
     let image = controller.image();
@@ -159,6 +161,20 @@ fn open(
         threads,
     )?;
     Ok(assemble(node_id, cluster_id, config, controller, Arc::new(partitions), directories, clock))
+}
+
+/// The configuration for a directory whose topics were made by a server.properties of Kafka.
+fn adopted(config: BrokerConfig) -> BrokerConfig {
+    let (config, kept_in_doubt) = config.with_unknown_file();
+    if !kept_in_doubt.is_empty() {
+        warn!(
+            "Apache Kafka served this directory, and its server.properties is not in it: nothing is deleted by age \
+             in topics without settings of their own, and committed offsets do not expire. Give its file with \
+             --config, or say it with {}",
+            kept_in_doubt.iter().map(|key| format!("--set {key}=…")).collect::<Vec<_>>().join(" ")
+        );
+    }
+    config
 }
 
 fn claimant(
@@ -241,6 +257,7 @@ fn assemble(
     let failures = Failures {
         partitions: Arc::clone(&partitions),
         directories: Arc::clone(&directories),
+        controller: controller.clone(),
         metadata_dir: config.metadata_log_dir.clone(),
         failed: watch::Sender::new(false),
     };
@@ -269,7 +286,20 @@ fn assemble(
     })
 }
 
-/// Follows the images: dynamic configuration first, then partitions.
+/// Tells the metadata which log directories hold replicas that were made or found elsewhere than it says: somebody
+/// moved folders while no broker ran, a move ended before it was told, or this broker has chosen.
+async fn tell_directories(node: &Node) {
+    let misplaced = node.partitions.take_misplaced();
+    let count = misplaced.len();
+    match node.controller.assign_directories(misplaced).await {
+        Ok(()) if count > 0 => debug!(partitions = count, "the metadata knows where their logs are"),
+        Ok(()) => {}
+        Err(code) => warn!("the metadata does not follow where logs are: {}", code.message()),
+    }
+}
+
+/// Follows the images until the broker begins to stop: dynamic configuration first, then partitions. What it is at
+/// then it ends.
 async fn follow(node: Arc<Node>, quotas: ConnectionQuotas) {
     let mut changes = node.controller.changes();
     loop {
@@ -291,8 +321,10 @@ async fn follow(node: Arc<Node>, quotas: ConnectionQuotas) {
         if let Err(error) = applied.await {
             error!("the metadata could not be followed: {error}");
         }
-        if changes.changed().await.is_err() {
-            return;
+        tell_directories(&node).await;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = node.stopping() => return,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Directories of Apache Kafka: what klamm may not have stays as it is, byte for byte.
+//! Directories of Apache Kafka: what klamm may not have stays as it is, byte for byte; and nothing is deleted in
+//! what it takes over by settings that nobody gave.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +10,7 @@ use klamm::config::{BrokerConfig, Layers};
 use klamm::metadata::MetadataRecord;
 use klamm::protocol::encode_to_bytes;
 use klamm::protocol::messages::begin_transaction_record::BeginTransactionRecord;
+use klamm::protocol::messages::config_record::ConfigRecord;
 use klamm::protocol::messages::topic_record::TopicRecord;
 use klamm::protocol::messages::user_scram_credential_record::UserScramCredentialRecord;
 use klamm::protocol::messages::voters_record::{Voter, VotersRecord};
@@ -63,10 +65,14 @@ fn state_of(directory: &Path) -> BTreeMap<PathBuf, (Option<Vec<u8>>, SystemTime)
 }
 
 async fn start(directories: &[&Path]) -> Result<Broker, String> {
+    start_with(directories, Layers::default()).await
+}
+
+async fn start_with(directories: &[&Path], layers: Layers) -> Result<Broker, String> {
     let layers = Layers {
         dirs: directories.iter().map(|path| (*path).to_owned()).collect(),
         listen: vec!["127.0.0.1:0".to_owned()],
-        ..Layers::default()
+        ..layers
     };
     let (config, _) = BrokerConfig::load(layers).unwrap();
     Broker::start(BrokerOptions::new(config)).await.map_err(|error| error.to_string())
@@ -160,4 +166,69 @@ async fn one_directory_of_two_that_is_not_ours_leaves_both_as_they_are() {
     let said = start(&[first.path(), second.path()]).await.err().unwrap();
     assert!(said.contains("cluster.id"), "{said}");
     assert!((state_of(first.path()), state_of(second.path())) == before, "{said}");
+}
+
+/// `key=value` pairs that make retention run at once, and these besides.
+fn hasty(others: &[(&str, &str)]) -> Vec<(String, String)> {
+    let hasty = [("log.initial.task.delay.ms", "0"), ("log.retention.check.interval.ms", "1")];
+    hasty.iter().chain(others).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Serves the directory until retention has deleted from the topic `sentinel`, which has settings of its own;
+/// returns the partitions whose first segment is gone as well.
+async fn deleted_besides(directory: &Path, layers: Layers) -> Vec<String> {
+    let before = first_segments(directory);
+    let broker = start_with(&[directory], layers).await.unwrap();
+    let sentinel = "codec-none-0";
+    while first_segments(directory)[sentinel] == before[sentinel] {
+        tokio::task::yield_now().await;
+    }
+    broker.shutdown().await.unwrap();
+    let after = first_segments(directory);
+    let is_gone = |name: &&String| before[*name] != after[*name] && *name != sentinel;
+    before.keys().filter(is_gone).cloned().collect()
+}
+
+/// The first segment of each partition.
+fn first_segments(directory: &Path) -> BTreeMap<String, String> {
+    let folders = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let folders = folders.filter(|path| path.is_dir() && !path.ends_with("__cluster_metadata-0"));
+    folders
+        .map(|folder| {
+            let names = fs::read_dir(&folder).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let first = names.filter(|name| name.ends_with(".log")).min().unwrap();
+            (folder.file_name().unwrap().to_str().unwrap().to_owned(), first)
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_old_is_deleted_after_an_adoption_until_somebody_says_so() {
+    // Kafka kept all of it by log.retention.ms=-1 in its server.properties; the records are of 2023.
+    let copy = copy_of("clean");
+    let log = copy.path().join(LOG);
+    remove_guards(&log);
+    let setting = ConfigRecord {
+        resource_type: 2,
+        resource_name: "codec-none".into(),
+        name: "retention.ms".into(),
+        value: Some("1".into()),
+        ..Default::default()
+    };
+    append_batch(&log, records(&[setting.into()]));
+    let none: [String; 0] = [];
+    let by_default = || Layers { flags: hasty(&[]), ..Layers::default() };
+    assert_eq!(deleted_besides(copy.path(), by_default()).await, none);
+    // It is known over a restart, too, although klamm has registered by then. A roll has emptied the sentinel.
+    let second = copy_of("clean");
+    fs::remove_dir_all(second.path().join("__cluster_metadata-0")).unwrap();
+    copy_folder(&copy.path().join("__cluster_metadata-0"), &second.path().join("__cluster_metadata-0"));
+    assert_eq!(deleted_besides(second.path(), by_default()).await, none);
+    // Somebody says it.
+    fs::remove_dir_all(second.path().join("codec-none-0")).unwrap();
+    copy_folder(&copy_of("clean").path().join("codec-none-0"), &second.path().join("codec-none-0"));
+    let told = Layers { flags: hasty(&[("log.retention.hours", "168")]), ..Layers::default() };
+    let deleted = deleted_besides(second.path(), told).await;
+    assert!(deleted.contains(&"codec-zstd-0".to_owned()), "{deleted:?}");
 }

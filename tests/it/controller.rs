@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use klamm::config::{BrokerConfig, Layers};
 use klamm::controller::{Controller, ControllerError, ControllerOptions};
-use klamm::metadata::{BrokerEndpoint, ConfigResource, MetadataRecord};
+use klamm::metadata::{BrokerEndpoint, ConfigResource, MetadataRecord, ReplicaDirectory};
 use klamm::protocol::messages::alter_configs_request::{self, AlterConfigsRequest};
 use klamm::protocol::messages::create_partitions_request::{CreatePartitionsRequest, CreatePartitionsTopic};
 use klamm::protocol::messages::create_topics_request::{
@@ -613,6 +613,61 @@ async fn after_shutdown_everything_is_refused() {
     controller.shutdown().await.unwrap();
     assert_eq!(create(&controller, vec![topic("t", 1, &[])]).await, [ErrorCode::NotController]);
     controller.shutdown().await.unwrap();
+}
+
+/// The directory of each partition of `t`, its leader, its replicas in sync and those that may lead.
+fn replicas(controller: &Controller) -> Vec<(Uuid, i32, Vec<i32>, Vec<i32>)> {
+    let image = controller.image();
+    let partitions = image.topic("t").unwrap().partitions.values();
+    partitions
+        .map(|it| (it.directory_of(1), it.leader, it.isr.clone(), it.eligible_leader_replicas.clone()))
+        .collect()
+}
+
+#[tokio::test]
+async fn replicas_are_assigned_to_directories_and_lead_only_where_those_are_online() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (Uuid([7; 16]), Uuid([9; 16]));
+    let both = || ControllerOptions { log_dir_ids: vec![one, two], ..options(directory.path()) };
+    let controller = Controller::start(both()).unwrap();
+    create(&controller, vec![topic("t", 2, &[])]).await;
+    let unassigned = (Uuid::ZERO, 1, vec![1], vec![]);
+    assert_eq!(replicas(&controller), [unassigned.clone(), unassigned], "the broker chooses");
+    let topic_id = controller.image().topic("t").unwrap().id;
+    let lies = |partition, directory| ReplicaDirectory { topic_id, partition, directory };
+    controller.assign_directories(vec![lies(0, one), lies(1, two), lies(7, two)]).await.unwrap();
+    let leads = |directory| (directory, 1, vec![1], vec![]);
+    assert_eq!(replicas(&controller), [leads(one), leads(two)]);
+    let before = controller.image().end_offset();
+    controller.assign_directories(vec![lies(0, one), lies(1, two)]).await.unwrap();
+    assert_eq!(controller.image().end_offset(), before, "what is known is not written again");
+
+    let mut changes = controller.changes();
+    changes.mark_unchanged();
+    controller.note_failed_directories([two].into());
+    changes.changed().await.unwrap();
+    assert_eq!(replicas(&controller), [leads(one), (two, -1, vec![], vec![1])]);
+    assert_eq!(controller.image().broker(1).unwrap().log_dirs, [one]);
+    // The broker had put another there just before.
+    create(&controller, vec![topic("late", 1, &[])]).await;
+    let topic_id = controller.image().topic("late").unwrap().id;
+    let late = ReplicaDirectory { topic_id, partition: 0, directory: two };
+    controller.assign_directories(vec![late]).await.unwrap();
+    assert_eq!(controller.image().partition("late", 0).unwrap().leader, -1);
+    controller.shutdown().await.unwrap();
+
+    // It stays away, comes back, is away from the start.
+    let without = Controller::start(options(directory.path())).unwrap();
+    assert_eq!(replicas(&without), [leads(one), (two, -1, vec![], vec![1])]);
+    drop(without);
+    let back = Controller::start(both()).unwrap();
+    assert_eq!(replicas(&back), [leads(one), leads(two)]);
+    drop(back);
+    let gone = Controller::start(options(directory.path())).unwrap();
+    assert_eq!(replicas(&gone), [leads(one), (two, -1, vec![], vec![1])]);
+    // Its log was carried over by hand.
+    gone.assign_directories(vec![lies(1, one)]).await.unwrap();
+    assert_eq!(replicas(&gone), [leads(one), leads(one)]);
 }
 
 /// Every file below `directory` with its bytes.

@@ -94,3 +94,45 @@ async fn a_failed_sync_is_answered_and_never_tried_again() {
     assert_eq!(name_of(again.error_code), "KAFKA_STORAGE_ERROR");
     assert_eq!(client.produce("t", well, batch([&b"x"[..]])).await.error_code, 0);
 }
+
+/// Eligible leaders and in-sync replicas of each partition of `t`.
+async fn eligible(client: &mut Client) -> Vec<(i32, Vec<i32>, Vec<i32>)> {
+    let asked = DescribeTopicPartitionsRequest {
+        response_partition_limit: 10,
+        ..DescribeTopicPartitionsRequest::default()
+    };
+    let described = client.ask_latest(&asked).await;
+    let partitions = described.topics[0].partitions.iter();
+    partitions
+        .map(|it| {
+            let eligible = it.eligible_leader_replicas.clone().unwrap_or_default();
+            (it.leader_id, it.isr_nodes.clone(), eligible)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_failed_directory_is_recorded_and_leads_again_once_it_is_back() {
+    let (mut broker, faults) = broker(2).await;
+    let mut client = broker.connect();
+    client.create_topic("t", 2, &[]).await;
+    let (sick, well) = lies_in_second(&broker);
+    client.produce("t", sick, batch([&b"x"[..]])).await;
+    *faults.below.lock() = broker.dir_at(1).to_owned();
+    faults.writes.store(true, Ordering::Relaxed);
+    client.produce("t", sick, batch([&b"y"[..]])).await;
+    let lost = (-1, vec![], vec![1]);
+    let leads = (1, vec![1], vec![]);
+    // The answer to the producer does not wait for the record.
+    let mut recorded = eligible(&mut client).await;
+    while recorded[sick as usize] != lost {
+        recorded = eligible(&mut client).await;
+    }
+    assert_eq!(recorded[well as usize], leads);
+    let _ = broker.try_stop().await;
+    faults.writes.store(false, Ordering::Relaxed);
+    broker.restart_stopped().await;
+    let mut client = broker.connect();
+    assert_eq!(eligible(&mut client).await, [leads.clone(), leads]);
+    assert_eq!(client.produce("t", sick, batch([&b"y"[..]])).await.base_offset, 1);
+}
