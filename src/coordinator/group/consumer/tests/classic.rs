@@ -206,7 +206,7 @@ impl Classic {
         match world.ask(4, Request::Heartbeat(request)).1 {
             _ if loses => {}
             Some(Answer::Heartbeat(response)) if response.error_code != 0 => {
-                self.hear_error(response.error_code)
+                self.hear_error(response.error_code);
             }
             Some(Answer::Heartbeat(_)) => {}
             other => panic!("{other:?}"),
