@@ -68,6 +68,9 @@ pub struct ConsumerGroupSettings {
     pub assignment_interval_ms: i32,
 }
 
+/// One of a consumer group's settings.
+type Setting = fn(&ConsumerGroupSettings) -> i32;
+
 impl GroupSettings {
     pub(super) fn build(layers: &BrokerLayers) -> Result<Self, ConfigError> {
         let int =
@@ -108,6 +111,43 @@ impl GroupSettings {
         })
     }
 
+    /// Whether a group may have these settings: within the broker's bounds, and a session longer than the beats
+    /// that keep it.
+    ///
+    /// # Errors
+    /// The first that is out of bounds.
+    pub fn check_group(&self, own: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+        let (low, high) = (&self.consumer_minimum, &self.consumer_maximum);
+        let bounds: [(&str, Setting); 3] = [
+            ("session.timeout.ms", |it| it.session_timeout_ms),
+            ("heartbeat.interval.ms", |it| it.heartbeat_interval_ms),
+            ("assignment.interval.ms", |it| it.assignment_interval_ms),
+        ];
+        for (name, of) in bounds {
+            let key = format!("consumer.{name}");
+            let Some(text) = own.get(&key) else { continue };
+            let Some(Value::Integer(number)) =
+                table::find(Scope::Group, &key).and_then(|row| row.parse(text).ok())
+            else {
+                continue;
+            };
+            if number < i64::from(of(low)) {
+                let bound = format!("{key} must be greater than or equal to group.consumer.min.{name}");
+                return Err(ConfigError::Conflict(bound));
+            }
+            if number > i64::from(of(high)) {
+                let bound = format!("{key} must be less than or equal to group.consumer.max.{name}");
+                return Err(ConfigError::Conflict(bound));
+            }
+        }
+        let settings = self.consumer_group(own);
+        if settings.session_timeout_ms <= settings.heartbeat_interval_ms {
+            let order = "consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms";
+            return Err(ConfigError::Conflict(order.to_owned()));
+        }
+        Ok(())
+    }
+
     /// What holds for a consumer group with these settings of its own: within the broker's bounds, whatever
     /// they were when the group was set up.
     #[must_use]
@@ -120,7 +160,7 @@ impl GroupSettings {
             }
         };
         let (default, low, high) = (&self.consumer_defaults, &self.consumer_minimum, &self.consumer_maximum);
-        let pick = |name: &str, of: fn(&ConsumerGroupSettings) -> i32| match value(name, of(default)) {
+        let pick = |name: &str, of: Setting| match value(name, of(default)) {
             Some(number) => number.min(of(high)).max(of(low)),
             None => of(default),
         };
@@ -160,5 +200,13 @@ mod tests {
         assert_eq!(own("consumer.session.timeout.ms", "50000").session_timeout_ms, 50_000);
         assert_eq!(own("consumer.session.timeout.ms", "1").session_timeout_ms, 45_000);
         assert_eq!(own("consumer.heartbeat.interval.ms", "99999").heartbeat_interval_ms, 15_000);
+        let check = |name: &str, value: &str| {
+            settings.check_group(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+        };
+        assert!(check("consumer.session.timeout.ms", "50000").is_ok());
+        let low = check("consumer.session.timeout.ms", "1000").unwrap_err().to_string();
+        assert!(low.contains("group.consumer.min.session.timeout.ms"), "{low}");
+        let high = check("consumer.heartbeat.interval.ms", "99999").unwrap_err().to_string();
+        assert!(high.contains("group.consumer.max.heartbeat.interval.ms"), "{high}");
     }
 }

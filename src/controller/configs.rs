@@ -358,7 +358,10 @@ fn check_settings(
             Ok(TopicConfig::resolve(context.config, after).map(|_| ())?)
         }
         ConfigResourceType::Broker => check_broker_settings(context, resource, named, after),
-        ConfigResourceType::Group => check_plain(Scope::Group, named, after),
+        ConfigResourceType::Group => {
+            check_plain(Scope::Group, named, after)?;
+            Ok(context.config.groups.check_group(after)?)
+        }
         ConfigResourceType::ClientMetrics | ConfigResourceType::BrokerLogger => {
             check_plain(Scope::ClientMetrics, named, after)
         }

@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 /// The parts that rows wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
-    /// The group coordinator.
-    Groups,
     /// The transaction coordinator.
     Transactions,
     /// More than one voter in the metadata quorum, and its simulator.
@@ -31,7 +29,7 @@ enum Standing {
     Waits(Part),
 }
 
-use Part::{Groups, Quorum, Quotas, Replication, Security, Transactions};
+use Part::{Quorum, Quotas, Replication, Security, Transactions};
 use Standing::{Shown, Waits};
 
 /// Id as it stands in test names, what must hold, and how it stands.
@@ -110,12 +108,12 @@ const ROWS: &[(&str, &str, Standing)] = &[
     ),
     ("s1_3_truncation_test", "a consumer notices truncation after an unclean election", Waits(Replication)),
     ("s1_3_log_compaction_test", "the last record per key is the same before and after cleaning", Shown),
-    ("s1_3_consumer_test", "rebalances under bounces, static members", Waits(Groups)),
+    ("s1_3_consumer_test", "rebalances under bounces, static members", Shown),
     ("s1_3_quota_test", "quotas hold clients to their rates", Waits(Quotas)),
     (
         "s1_3_consumer_protocol_migration_test",
         "a group moves between the classic and the consumer protocol",
-        Waits(Groups),
+        Shown,
     ),
     ("s1_3_group_mode_transactions_test", "transactions with groups and bounces", Waits(Transactions)),
     ("s1_3_trogdor_faults", "stopped processes, unreadable files, a failing file system", Waits(Replication)),

@@ -1,8 +1,11 @@
 //! Groups as clients see them over a connection: the classic protocol in every version, committed offsets, what
 //! administrators ask, and what bad input is told.
 
+use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
+use klamm::coordinator::{ClassicState, Group, Shard, replay};
 use klamm::protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use klamm::protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use klamm::protocol::messages::describe_groups_request::DescribeGroupsRequest;
@@ -23,7 +26,7 @@ use klamm::protocol::messages::offset_fetch_request::{
 };
 use klamm::protocol::messages::sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment};
 use klamm::protocol::{Request, Str};
-use klamm::types::Uuid;
+use klamm::types::{Offset, Uuid};
 
 use crate::harness::{Client, TestBroker, name_of};
 
@@ -58,7 +61,7 @@ fn join(group: &str, member: &str) -> JoinGroupRequest {
 }
 
 /// What a consumer says it reads.
-fn subscription(topics: &[&str]) -> bytes::Bytes {
+fn subscription(topics: &[&str]) -> Bytes {
     let mut bytes = vec![0, 0];
     bytes.extend(i32::try_from(topics.len()).unwrap().to_be_bytes());
     for topic in topics {
@@ -82,7 +85,7 @@ async fn join_new(client: &mut Client, version: i16, group: &str) -> JoinGroupRe
 fn sync(group: &str, joined: &JoinGroupResponse, assignments: &[(&Str, &'static [u8])]) -> SyncGroupRequest {
     let assignment = |(member_id, bytes): &(&Str, &'static [u8])| SyncGroupRequestAssignment {
         member_id: (*member_id).clone(),
-        assignment: bytes::Bytes::from_static(bytes),
+        assignment: Bytes::from_static(bytes),
         ..SyncGroupRequestAssignment::default()
     };
     SyncGroupRequest {
@@ -550,4 +553,26 @@ async fn a_stop_does_not_wait_for_members_that_wait_for_others() {
     assert!(begun.elapsed() < Duration::from_secs(3), "the first rebalance alone would take so long");
     let answer = client.try_receive::<JoinGroupRequest>().await;
     assert_eq!(answer.map(|answer| name_of(answer.error_code)), Some("NOT_COORDINATOR"));
+}
+
+#[test]
+fn what_kafka_wrote_of_groups_is_loaded_with_the_ends_of_its_transactions() {
+    let log = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata/kafka/clean/__consumer_offsets-0/00000000000000000000.log");
+    let bytes = Bytes::from(std::fs::read(log).unwrap());
+    let mut shard = Shard::new();
+    let end = replay(&mut shard, &bytes, Offset(0)).unwrap();
+    assert!(end > Offset(30));
+    let offset = |group: &str, partition| shard.committed(group, "grouped", partition).map(|it| it.offset);
+    assert_eq!((offset("classic-group", 0), offset("classic-group", 1)), (Some(10), Some(10)));
+    assert_eq!(offset("forgotten", 0), None, "deleted");
+    assert_eq!(offset("transactional-group", 0), Some(5), "the second transaction was aborted");
+    assert!(shard.group("forgotten").is_none());
+    let kind = |group: &str| shard.group(group).map(|group| group.group_type().name());
+    assert_eq!(kind("classic-group"), Some("classic"));
+    assert_eq!(kind("consumer-group"), Some("consumer"));
+    assert_eq!(kind("share-group"), Some("share"));
+    let Some(Group::Classic(group)) = shard.group("static-member") else { panic!("a classic group") };
+    assert_eq!((group.generation, group.state), (1, ClassicState::Stable));
+    assert_eq!(group.static_members.keys().next().map(|id| &**id), Some("instance-1"));
 }

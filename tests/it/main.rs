@@ -21,6 +21,7 @@ mod fetches;
 mod golden;
 mod group_commands;
 mod group_memory;
+mod group_simulation;
 mod groups;
 mod harness;
 mod history;

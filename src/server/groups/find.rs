@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::OFFSETS_TOPIC;
-use crate::coordinator::{group_partition, is_group_id};
+use crate::coordinator::group_partition;
 use crate::net::Reply;
 use crate::protocol::messages::create_topics_request::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
@@ -82,7 +82,6 @@ type Place = (i32, Str, i32);
 fn locate(node: &Node, call: &Call, key_type: i8, key: &str) -> Result<Place, (ErrorCode, String)> {
     let refuse = |code: ErrorCode, message: &str| Err((code, message.to_owned()));
     match key_type {
-        GROUP if !is_group_id(key) => return refuse(ErrorCode::InvalidGroupId, "The group id is empty."),
         GROUP => {}
         TRANSACTION => {
             return refuse(ErrorCode::CoordinatorNotAvailable, "klamm does not coordinate transactions yet");

@@ -31,15 +31,19 @@ enum LoadError {
     Read(#[from] std::io::Error),
 }
 
+/// Loads these: at once where nothing has been written yet, else in the background.
+pub(super) fn load_all(node: &Arc<Node>, slots: Vec<Arc<Slot>>) {
+    let (short, long): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| is_empty(&slot.partition));
+    short.into_iter().for_each(|slot| load(node, &slot));
+    in_background(node, long);
+}
+
 /// Loads these; whoever asks meanwhile is told so.
 pub(super) fn in_background(node: &Arc<Node>, slots: Vec<Arc<Slot>>) {
-    let (short, long): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| is_empty(&slot.partition));
-    // Nothing has been written there: no reason to keep anybody waiting.
-    short.into_iter().for_each(|slot| load(node, &slot));
-    if long.is_empty() {
+    if slots.is_empty() {
         return;
     }
-    let queue = Arc::new(Mutex::new(VecDeque::from(long)));
+    let queue = Arc::new(Mutex::new(VecDeque::from(slots)));
     for _ in 0..AT_A_TIME {
         let (node, queue) = (Arc::clone(node), Arc::clone(&queue));
         spawn_blocking(move || {

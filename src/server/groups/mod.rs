@@ -104,7 +104,8 @@ impl Groups {
             (partition.leader == node.id.0).then_some(LeaderEpoch(partition.leader_epoch))
         };
         slots.retain(|index, slot| {
-            let is_kept = ours(*index) == Some(slot.epoch);
+            let is_same = topic.is_some_and(|topic| topic.id == slot.partition.topic_id());
+            let is_kept = is_same && ours(*index) == Some(slot.epoch);
             if !is_kept {
                 slot.unload(ErrorCode::NotCoordinator);
             }
@@ -120,7 +121,7 @@ impl Groups {
             });
         }
         drop(slots);
-        load::in_background(node, fresh);
+        load::load_all(node, fresh);
     }
 
     fn all(&self) -> Vec<Arc<Slot>> {

@@ -83,7 +83,7 @@ fn classic_group(world: &mut World) -> Str {
 }
 
 #[test]
-fn a_classic_group_is_upgraded_under_its_member_and_downgraded_again() {
+fn s1_3_consumer_protocol_migration_test_moves_a_group_under_its_member_there_and_back() {
     let mut world = World::new();
     let classic = classic_group(&mut world);
     let newcomer = world.heartbeat(join("m2", &["a"]));
