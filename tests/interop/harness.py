@@ -160,7 +160,8 @@ class KafkaTools:
 
     def run(self, tool, *args, given="", seconds=60):
         """Exit code, stdout, stderr."""
-        name = "kafka.admin.ConfigCommand" if tool == "configs" else self.PACKAGE + self.CLASSES[tool]
+        elsewhere = {"configs": "kafka.admin.ConfigCommand", "metadata-shell": "org.apache.kafka.shell.MetadataShell"}
+        name = elsewhere.get(tool) or self.PACKAGE + self.CLASSES[tool]
         request = {"class": name, "args": [str(arg) for arg in args], "stdin": given, "seconds": seconds}
         answer = self.process.call(request, seconds + 10)
         return answer["code"], *(base64.b64decode(answer[part]).decode(errors="replace") for part in ("out", "err"))

@@ -3,8 +3,8 @@
 import shutil
 import subprocess
 
-from harness import (CODECS, KAFKA, ROOT, KafkaBroker, KlammBroker, Mismatch, expect, expect_in, free_ports, run_klamm)
-from suites.clients import fingerprint, records_for
+from harness import (CODECS, KAFKA, ROOT, KafkaBroker, KlammBroker, Mismatch, expect, expect_in, free_ports, klamm_out, run_klamm)
+from suites.clients import fingerprint, record, records_for
 
 CLEAN = ROOT / "testdata/kafka/clean"
 
@@ -90,6 +90,126 @@ def kafka_to_klamm(world):
     kafka.stop()
 
 
+# Every few records a snapshot, in both brokers.
+SNAPSHOTS = "metadata.log.max.record.bytes.between.snapshots=3000"
+MADE = {"keyed": {"retention.ms": "-1", "segment.bytes": "1048576"}, "compacted": {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}}
+
+
+def snapshots(folder):
+    return sorted(path.name for path in (folder / "__cluster_metadata-0").glob("*-*.checkpoint"))
+
+
+def described(world, bootstrap):
+    """What Kafka's tools say of topics and configurations: ids, replicas, epochs left out."""
+    tools = world.tools()
+    lines = tools.out("topics", "--bootstrap-server", bootstrap, "--describe").splitlines()
+    topics = sorted(line.split("Configs:")[0] for line in lines if line.startswith("Topic:"))
+    configs = []
+    for topic in sorted(MADE):
+        said = tools.out("configs", "--bootstrap-server", bootstrap, "--describe", "--entity-type", "topics", "--entity-name", topic)
+        configs += sorted(line.split(" sensitive=")[0].strip() for line in said.splitlines()[1:])
+    quotas = tools.out("configs", "--bootstrap-server", bootstrap, "--describe", "--entity-type", "clients", "--entity-name", "app") \
+        if bootstrap in world.kafkas else None
+    return topics, configs, quotas
+
+
+def committed(world, bootstrap):
+    said = world.tools().out("consumer-groups", "--bootstrap-server", bootstrap, "--describe", "--offsets", "--group", "readers")
+    rows = [line.split() for line in said.splitlines() if line.startswith("readers")]
+    return sorted((row[1], row[2], row[3]) for row in rows)
+
+
+def fill(world, kafka):
+    """Topics with settings, keyed records, committed offsets, a quota: and so many changes that snapshots are taken."""
+    tools = world.tools()
+    at = ("--bootstrap-server", kafka.bootstrap)
+    for topic, settings in MADE.items():
+        chosen = [word for key, value in settings.items() for word in ("--config", f"{key}={value}")]
+        tools.out("topics", *at, "--create", "--topic", topic, "--partitions", "4", *chosen)
+        world.client("java", kafka.bootstrap).produce(topic=topic, records=keyed(), codec="lz4", idempotent=True)
+    tools.out("consumer-groups", *at, "--group", "readers", "--topic", "keyed", "--reset-offsets", "--to-offset", "3", "--execute")
+    tools.out("configs", *at, "--alter", "--entity-type", "clients", "--entity-name", "app", "--add-config", "producer_byte_rate=1048576")
+    for number in range(3):
+        tools.out("topics", *at, "--create", "--topic", f"filler-{number}", "--partitions", "20")
+
+
+def keyed():
+    """Ten values for each of five keys, all in partition 0."""
+    records = [record(number, b"key-%d" % (number % 5), b"value %d" % number) for number in range(50)]
+    for one in records:
+        del one["needs"]
+    return records
+
+
+def there_and_back(world):
+    """Two log directories: made by Kafka, changed by klamm, continued by Kafka, then by klamm again."""
+    folder = world.folder / "there-and-back"
+    first, second = folder / "1", folder / "2"
+    options = ["--standalone", "--set", f"log.dirs={first},{second}", "--set", SNAPSHOTS, "--set", "offsets.topic.num.partitions=3"]
+    kafka = KafkaBroker(folder, *options)
+    world.running.append(kafka)
+    world.kafkas.add(kafka.bootstrap)
+    fill(world, kafka)
+    topics = {"keyed": 50, "compacted": 50}
+    data, said, offsets = read_all(world, kafka.bootstrap, topics), described(world, kafka.bootstrap), committed(world, kafka.bootstrap)
+    expect("offsets were committed", len(offsets), 4)
+    kafka.stop()
+    by_kafka = snapshots(first)
+    expect("Kafka took snapshots", len(by_kafka) > 1, True)
+
+    klamm = KlammBroker(first, "-d", second, "--set", SNAPSHOTS)
+    world.running.append(klamm)
+    expect_in("klamm says that it deletes nothing by default", "server.properties is not in it", open(f"{first}.out").read())
+    expect("data, by klamm", read_all(world, klamm.bootstrap, topics), data)
+    expect("topics and settings, by klamm", described(world, klamm.bootstrap)[:2], said[:2])
+    run = lambda *args: klamm_out(*args, "-b", klamm.bootstrap)
+    run("configs", "set", "topic:keyed", "max.message.bytes=2000000")
+    for number in range(4):
+        run("topics", "create", f"by-klamm-{number}", "-p", "20")
+    world.client("java", klamm.bootstrap).produce(topic="keyed", records=keyed(), codec="zstd", idempotent=True)
+    klamm.stop()
+    by_klamm = [name for name in snapshots(first) if name not in by_kafka]
+    expect("klamm took snapshots", len(by_klamm) > 0, True)
+    check_with_tools(world, first, by_klamm[-1])
+
+    kafka = KafkaBroker(folder, "--adopt", *options)
+    world.running.append(kafka)
+    world.kafkas.add(kafka.bootstrap)
+    topics["keyed"] = 100
+    again = read_all(world, kafka.bootstrap, topics)
+    expect("data, by Kafka again", (again["compacted"], again["keyed"][:50], again["keyed"][50:]),
+           (data["compacted"], data["keyed"], [fingerprint(r) for r in keyed()]))
+    told = described(world, kafka.bootstrap)
+    expect("topics are all there", sorted(set(said[0]) - set(told[0])), [])
+    expect("the quota that klamm kept", told[2], said[2])
+    expect_in("the setting that klamm made", "max.message.bytes=2000000", " ".join(told[1]))
+    expect("offsets of the group", committed(world, kafka.bootstrap), offsets)
+    world.client("java", kafka.bootstrap).produce(topic="by-klamm-0", records=keyed(), codec="none", idempotent=True)
+    placed = world.tools().out("log-dirs", "--bootstrap-server", kafka.bootstrap, "--describe")
+    expect("Kafka finds no partition offline", '"error":null' in placed and '"error":"' not in placed, True)
+    kafka.stop()
+
+    klamm = KlammBroker(first, "-d", second, "--set", SNAPSHOTS)
+    world.running.append(klamm)
+    read = read_all(world, klamm.bootstrap, {"by-klamm-0": 50, "keyed": 100})
+    expect("what Kafka wrote, by klamm again", read["by-klamm-0"], [fingerprint(r) for r in keyed()])
+    expect("all of it, by klamm again", read["keyed"], again["keyed"])
+    klamm.stop()
+
+
+def check_with_tools(world, folder, name):
+    """Kafka's own readers of metadata, on a snapshot and a log that klamm wrote."""
+    log = folder / "__cluster_metadata-0"
+    for file in (log / name, *sorted(log.glob("*.log"))):
+        said = world.tools().out("dump-log", "--cluster-metadata-decoder", "--files", file)
+        expect_in(f"kafka-dump-log on {file.name}", "TOPIC_RECORD", said)
+        for word in ("isvalid: false", "Error", "Could not decode", "Skipping"):
+            expect(f"kafka-dump-log on {file.name} finds no {word}", word in said, False)
+    shell = world.tools().out("metadata-shell", "--snapshot", log / name, "ls", "/image/topics/byName", seconds=90)
+    for topic in ("keyed", "compacted", "by-klamm-0"):
+        expect_in("kafka-metadata-shell", topic, shell)
+
+
 def klamm_to_kafka(world):
     """A directory that klamm made, taken over by Apache Kafka and given back."""
     folder = world.folder / "klamm-to-kafka"
@@ -127,4 +247,6 @@ def cases(world, book):
     book.case("Kafka refuses the directory of a running klamm", kafka_refused_while_klamm_runs, world)
     book.case("Kafka's directory in klamm and back", kafka_to_klamm, world)
     book.case("klamm's directory in Kafka and back", klamm_to_kafka, world)
+    world.kafkas = set()
+    book.case("topics, settings, groups and snapshots over two disks, from Kafka to klamm and back, twice", there_and_back, world)
     book.case("a directory whose quorum has other voters is refused", other_voters, world)
