@@ -418,6 +418,9 @@ fn check_thread_count(name: &str, before: &BrokerConfig, after: &BrokerConfig) -
     let refuse = |rule: &str| {
         Err(invalid(format!("{name}={wanted} is refused: it should be {rule} the current value {current}")))
     };
+    if wanted < 1 && name == "log.cleaner.threads" {
+        return Err(invalid(format!("{name}={wanted} is refused: it should be at least 1")));
+    }
     if wanted < current / 2 {
         return refuse("at least half");
     }

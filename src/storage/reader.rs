@@ -1,7 +1,7 @@
 //! Read-only access to a log directory, beside a broker that may be running on it or without one.
 //!
 //! Nothing is locked, written, formatted or mapped: every byte comes by pread, so that a broker may append,
-//! roll, cut and delete meanwhile. What is read is whole batches; a batch that is still being written at the
+//! roll, cut, delete and compact meanwhile. What is read is whole batches; a batch that is still being written at the
 //! end of the last segment is not there yet. A file that was deleted after it was opened is still read.
 //!
 //! [`DirectoryReader`] is the directory, [`LogReader`] one partition in it, [`LogCursor`] reads its batches in
@@ -9,7 +9,7 @@
 
 mod cursor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::checkpoint::{
 };
 use super::disk::{Access, Disk, DiskFile, DiskSpace, read_small};
 use super::error::StorageError;
-use super::place::{Suffix, file_name, parse_file_name};
+use super::place::{SWAP_SUFFIX, Suffix, file_name, parse_file_name};
 use super::scan::{LOOKUP_WINDOW, ScanError, Scanned, Scanner, WALK_WINDOW};
 use super::segment::TimestampOffset;
 use super::transaction_index::{self, AbortedTransaction};
@@ -242,16 +242,28 @@ impl LogReader {
     /// What the system says.
     pub fn segments(&self) -> Result<Vec<SegmentFile>, StorageError> {
         let read = |error| StorageError::io("read", &self.folder)(error);
-        let mut segments = Vec::new();
+        let mut bases = BTreeSet::new();
         for entry in self.disk.list(&self.folder).map_err(read)? {
-            let Some((base, Suffix::Log)) = parse_file_name(&entry.name) else { continue };
+            let name = entry.name.strip_suffix(SWAP_SUFFIX).unwrap_or(&entry.name);
+            bases.extend(parse_file_name(name).filter(|(_, suffix)| *suffix == Suffix::Log));
+        }
+        let mut segments = Vec::with_capacity(bases.len());
+        for (base, suffix) in bases {
             // One that was deleted since the folder was listed is not there.
-            if let Some(stat) = self.disk.stat(&self.folder.join(&entry.name)).map_err(read)? {
-                segments.push(SegmentFile { base, bytes: stat.len });
+            for path in self.paths(base, suffix) {
+                if let Some(stat) = self.disk.stat(&path).map_err(read)? {
+                    segments.push(SegmentFile { base, bytes: stat.len });
+                    break;
+                }
             }
         }
-        segments.sort_by_key(|segment| segment.base);
         Ok(segments)
+    }
+
+    /// Where a file may be: under its name, or where the cleaner is about to give it that.
+    fn paths(&self, base: Offset, suffix: Suffix) -> [PathBuf; 2] {
+        let name = file_name(base, suffix);
+        [self.folder.join(&name), self.folder.join(format!("{name}{SWAP_SUFFIX}"))]
     }
 
     /// Bytes of all its `.log` files.
@@ -361,12 +373,14 @@ impl LogReader {
     }
 
     fn open(&self, base: Offset, suffix: Suffix) -> Result<Option<Arc<dyn DiskFile>>, StorageError> {
-        let path = self.folder.join(file_name(base, suffix));
-        match self.disk.open(&path, Access::Read) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StorageError::io("open", &path)(error)),
+        for path in self.paths(base, suffix) {
+            match self.disk.open(&path, Access::Read) {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StorageError::io("open", &path)(error)),
+            }
         }
+        Ok(None)
     }
 
     /// Where in a segment the last index entry at or before `offset` points; 0 where there is none. The index

@@ -45,9 +45,10 @@ impl LogCursor {
     /// # Errors
     /// What the system says, or bytes that are no batch in a segment that is not the last.
     pub fn read(&mut self, max_bytes: usize, before: Offset) -> Result<Option<Bytes>, StorageError> {
+        let mut has_looked_again = false;
         loop {
             if self.at.is_none() {
-                self.at = self.find()?;
+                self.at = self.find(true)?;
             }
             let Some(place) = &mut self.at else { return Ok(None) };
             let path = self.log.folder.join(file_name(place.base, Suffix::Log));
@@ -65,6 +66,13 @@ impl LogCursor {
             let Some(following) = following.filter(|following| following.base < before) else {
                 return Ok(None);
             };
+            let is_complete = read.broken.is_none() && following.base <= self.next;
+            if !is_complete && !has_looked_again {
+                // The cleaner leaves offsets out. Or it has put other files in the place of these meanwhile.
+                has_looked_again = true;
+                self.at = self.find(read.broken.is_none())?;
+                continue;
+            }
             if let Some(why) = read.broken {
                 return Err(StorageError::corrupt(&path, why));
             }
@@ -73,12 +81,12 @@ impl LogCursor {
         }
     }
 
-    /// Where reading begins, by the index.
-    fn find(&self) -> Result<Option<CursorPlace>, StorageError> {
+    /// Where reading begins, by the index or at the segment's begin.
+    fn find(&self, by_index: bool) -> Result<Option<CursorPlace>, StorageError> {
         let segments = self.log.segments()?;
         let holding = segments.iter().rev().find(|segment| segment.base <= self.next).or(segments.first());
         let Some(segment) = holding else { return Ok(None) };
-        let position = self.log.position_at_or_before(segment, self.next)?;
+        let position = if by_index { self.log.position_at_or_before(segment, self.next)? } else { 0 };
         self.enter(segment, position)
     }
 

@@ -44,6 +44,22 @@ async fn read_until(client: &mut Client, topic: &str, is_it: impl Fn(&[i64]) -> 
     }
 }
 
+async fn set(client: &mut Client, topic: &str, name: &str, value: &str) {
+    let config = alter::AlterableConfig {
+        name: Str::from(name),
+        value: Some(Str::from(value)),
+        ..alter::AlterableConfig::default()
+    };
+    let resource = alter::AlterConfigsResource {
+        resource_type: 2,
+        resource_name: Str::from(topic),
+        configs: vec![config],
+        ..alter::AlterConfigsResource::default()
+    };
+    let request = alter::IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    assert_eq!(client.ask_latest(&request).await.responses[0].error_code, 0);
+}
+
 #[tokio::test]
 async fn s1_3_log_compaction_test_a_broker_cleans_and_goes_on_after_a_restart() {
     let mut broker = TestBroker::with(1, &EAGER).await;
@@ -78,23 +94,35 @@ async fn records_without_a_key_are_refused_where_the_topic_is_compacted() {
     let mut client = broker.connect();
     client.create_topic("t", 1, &[]).await;
     assert_eq!(client.produce("t", 0, batch([&b"a"[..]])).await.error_code, 0);
-    let config = alter::AlterableConfig {
-        name: Str::from("cleanup.policy"),
-        value: Some(Str::from("compact,delete")),
-        ..alter::AlterableConfig::default()
-    };
-    let resource = alter::AlterConfigsResource {
-        resource_type: 2,
-        resource_name: Str::from("t"),
-        configs: vec![config],
-        ..alter::AlterConfigsResource::default()
-    };
-    let request = alter::IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
-    assert_eq!(client.ask_latest(&request).await.responses[0].error_code, 0);
+    set(&mut client, "t", "cleanup.policy", "compact,delete").await;
     let refused = client.produce("t", 0, batch([&b"a"[..]])).await;
     assert_eq!(name_of(refused.error_code), "INVALID_RECORD");
     assert_eq!(refused.record_errors.len(), 1);
     assert_eq!(client.produce("t", 0, keyed(&[("k", "v")])).await.error_code, 0);
+}
+
+#[tokio::test]
+async fn settings_act_while_the_broker_runs_and_a_damaged_log_does_not_keep_others_from_being_cleaned() {
+    let mut broker = TestBroker::with(1, &EAGER[..1]).await;
+    let mut client = broker.connect();
+    for name in ["damaged", "sound"] {
+        client.create_topic(name, 1, &[SMALL[0], SMALL[1], ("min.cleanable.dirty.ratio", "1")]).await;
+        fill(&mut client, name, 60).await;
+    }
+    let path = broker.dir().join("damaged-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[70] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(client.read_all("sound", 0).await.len(), 60, "nothing is due");
+    for name in ["damaged", "sound"] {
+        set(&mut client, name, "min.cleanable.dirty.ratio", "0.001").await;
+    }
+    read_until(&mut client, "sound", |offsets| offsets.len() < 25).await;
+    fill(&mut client, "sound", 60).await;
+    read_until(&mut client, "sound", |offsets| offsets.len() < 25).await;
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "it is left as it is");
+    assert_eq!(client.produce("damaged", 0, keyed(&[("k", "v")])).await.error_code, 0);
+    broker.stop().await;
 }
 
 #[tokio::test]

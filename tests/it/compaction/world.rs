@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use klamm::record::{
-    BatchBuilder, Codec, Compression, HeaderRef, InflateLimits, ProducerState, Scratch, batches,
+    BatchBuilder, BatchRef, Codec, Compression, HeaderRef, InflateLimits, ProducerState, Scratch, batches,
 };
 use klamm::storage::cleaner::{CleanError, Cleaned, Cleaning, CleaningLimits, CompactionRules, Progress};
 use klamm::storage::hostile::HostileDisk;
@@ -203,6 +203,23 @@ fn read(log: &Log, from: Offset, end: Offset, max_bytes: usize, is_committed: bo
             next = header.next_offset();
         }
     }
+}
+
+/// The records of a batch.
+pub fn entries(batch: &BatchRef<'_>) -> Vec<Entry> {
+    let mut scratch = Scratch::new();
+    let mut records = batch.records(&InflateLimits::default(), &mut scratch).unwrap();
+    let mut found = Vec::new();
+    while let Some(record) = records.next() {
+        let record = record.unwrap();
+        found.push(Entry {
+            offset: record.offset.0,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.unwrap().to_vec(),
+            value: record.value.map(<[u8]>::to_vec),
+        });
+    }
+    found
 }
 
 /// The last value of each key; a key whose last record is a tombstone is not there.
