@@ -196,9 +196,11 @@ impl Joined {
         mine.first_wrong = mine.first_wrong.or(unit.first_wrong);
         mine.blamed.append(&mut unit.blamed);
         mine.blamed.truncate(FINDINGS_MAX);
+        // Across units, and then within this one.
+        unit.lowest.into_iter().for_each(|lowest| mine.note(lowest));
         mine.went_back = mine.went_back.or(unit.went_back);
+        mine.highest = mine.highest.max(unit.highest);
         mine.first = mine.first.or(unit.first);
-        mine.last = unit.last.or(mine.last);
     }
 
     fn join_times(&mut self, context: &Context, unit: &Unit, report: &mut UnitReport) {
@@ -335,12 +337,13 @@ impl Joined {
         };
         let epochs = std::mem::take(&mut self.epochs);
         let checkpoint = context.folder.join(LEADER_EPOCH_FILE);
+        let is_blamed = epochs.wrong > 0 && epochs.blamed.len() as u64 == epochs.wrong;
+        if let Some(WrongEpoch { position, offset, found, .. }) = epochs.went_back.filter(|_| !is_blamed) {
+            let what = format!("its leader epoch is {found}, a younger one came before");
+            let finding = Finding::damage(log_of(offset), what, Remedy::LeftAlone);
+            self.findings.push(finding.at(position).of(offset));
+        }
         let Some(first) = epochs.first_wrong else {
-            if let Some(WrongEpoch { position, offset, found, .. }) = epochs.went_back {
-                let what = format!("its leader epoch is {found}, a younger one came before");
-                let finding = Finding::damage(log_of(offset), what, Remedy::Nothing);
-                self.findings.push(finding.at(position).of(offset));
-            }
             let lacks = context.is_whole && context.state == State::Clean && context.epochs.is_none();
             if lacks && epochs.first.is_some_and(|first| first > LeaderEpoch::UNKNOWN) {
                 let what = "it lists nothing, but the batches have epochs";
@@ -348,7 +351,7 @@ impl Joined {
             }
             return;
         };
-        if epochs.blamed.len() as u64 == epochs.wrong {
+        if is_blamed {
             for WrongEpoch { position, offset, found, listed } in epochs.blamed {
                 let due = listed.unwrap_or(LeaderEpoch::UNKNOWN);
                 let what =

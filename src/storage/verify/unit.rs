@@ -80,13 +80,15 @@ pub(super) struct EpochTally {
     pub(super) wrong: u64,
     pub(super) first_wrong: Option<WrongEpoch>,
     pub(super) first: Option<LeaderEpoch>,
-    pub(super) last: Option<LeaderEpoch>,
     /// The last batch, if it is wrong: the next one may show that it alone is.
     pending: Option<WrongEpoch>,
     last_right: Option<LeaderEpoch>,
     /// Batches that fit neither the checkpoint nor their neighbours.
     pub(super) blamed: Vec<WrongEpoch>,
-    /// Epochs go back here, where no checkpoint says what is right.
+    /// The batch of the lowest epoch, and the highest epoch: whether epochs go back.
+    pub(super) lowest: Option<WrongEpoch>,
+    pub(super) highest: Option<LeaderEpoch>,
+    /// The first batch that is of an older epoch than one before it.
     pub(super) went_back: Option<WrongEpoch>,
 }
 
@@ -452,16 +454,15 @@ impl EpochTally {
             return;
         }
         let (base, last) = (header.base_offset, header.last_offset());
-        let before = self.last.replace(found);
+        let batch = WrongEpoch { position, offset: base, found, listed: None };
         self.first.get_or_insert(found);
-        let Some(listed) = context.epochs.as_deref() else {
-            return self.grow(before, WrongEpoch { position, offset: base, found, listed: None });
-        };
+        self.note(batch);
+        let Some(listed) = context.epochs.as_deref() else { return };
         // What lies before the log's start is listed no more; what a broker has not flushed, not yet.
         let is_unlisted = last < context.log_start
             || (context.state != State::Clean && listed.last().is_none_or(|(latest, _)| *latest < found));
         if is_unlisted {
-            return self.grow(before, WrongEpoch { position, offset: base, found, listed: None });
+            return;
         }
         let due = context.listed_epoch(base, last);
         if due == Some(found) {
@@ -471,7 +472,7 @@ impl EpochTally {
             self.last_right = Some(found);
             return;
         }
-        let wrong = WrongEpoch { position, offset: base, found, listed: due };
+        let wrong = WrongEpoch { listed: due, ..batch };
         self.wrong += 1;
         self.first_wrong.get_or_insert(wrong);
         self.pending = Some(wrong);
@@ -487,9 +488,14 @@ impl EpochTally {
         }
     }
 
-    fn grow(&mut self, before: Option<LeaderEpoch>, wrong: WrongEpoch) {
-        if before.is_some_and(|before| wrong.found < before) && self.went_back.is_none() {
-            self.went_back = Some(wrong);
+    /// Notes whether the batch is of an older epoch than one before it.
+    pub(super) fn note(&mut self, batch: WrongEpoch) {
+        if self.highest.is_some_and(|highest| batch.found < highest) && self.went_back.is_none() {
+            self.went_back = Some(batch);
+        }
+        self.highest = self.highest.max(Some(batch.found));
+        if self.lowest.is_none_or(|lowest| batch.found < lowest.found) {
+            self.lowest = Some(batch);
         }
     }
 }
