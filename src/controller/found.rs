@@ -9,7 +9,7 @@ use crate::metadata::{Image, METADATA_VERSION, MetadataRecord};
 use crate::protocol::messages::voters_record::VotersRecord;
 use crate::storage::disk::read_small;
 use crate::storage::{Disk, METADATA_TOPIC};
-use crate::types::{Offset, Uuid};
+use crate::types::Uuid;
 
 use super::error::ControllerError;
 use super::incarnation::is_adopted;
@@ -58,10 +58,9 @@ impl FoundMetadata {
         is_adopted(&self.replayed.image, node_id)
     }
 
-    /// Nothing was ever agreed on there: at most files that a first start had just made.
+    /// Nothing was ever there.
     pub(super) fn is_new(&self) -> bool {
-        let is_empty = self.replayed.end_offset == Offset::ZERO && self.replayed.snapshot.is_none();
-        is_empty && self.bootstrap.as_ref().is_none_or(Vec::is_empty)
+        self.replayed.is_fresh() && self.state.is_none() && self.bootstrap.is_none()
     }
 }
 

@@ -106,8 +106,6 @@ impl Home<'_> {
             last_timestamp_ms: replayed.last_timestamp_ms,
         };
         self.take_office(&mut log, &replayed, is_new)?;
-        // A power cut during the first start can leave the file without its content.
-        let bootstrap = bootstrap.filter(|records| !records.is_empty());
         let bootstrap = bootstrap.unwrap_or_else(|| feature_records().collect());
         Ok(Opened { log, image: replayed.image, bootstrap })
     }

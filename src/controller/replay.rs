@@ -38,7 +38,12 @@ pub(super) struct Replayed {
     pub bytes_since_snapshot: u64,
 }
 
-impl Replayed {}
+impl Replayed {
+    /// Neither a snapshot nor a segment was there.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.segments.is_empty() && self.snapshot.is_none()
+    }
+}
 
 /// Reads the folder `__cluster_metadata-0`; one that is missing is a fresh start.
 pub(super) fn replay(disk: &dyn Disk, folder: &Path) -> Result<Replayed, ControllerError> {
@@ -53,11 +58,7 @@ pub(super) fn replay(disk: &dyn Disk, folder: &Path) -> Result<Replayed, Control
         SnapshotName::Whole(id) => Some(id),
         SnapshotName::Part(_) | SnapshotName::Deleted(_) => None,
     });
-    // A power cut during the first start can leave the first snapshot without its content; nothing was agreed on then.
-    let snapshot = match whole.max() {
-        Some(id) if id.end_offset == Offset::ZERO && is_empty(disk, &folder.join(id.file_name()))? => None,
-        newest => newest,
-    };
+    let snapshot = whole.max();
     let mut reader = Reader::default();
     if let Some(id) = snapshot {
         reader.read_snapshot(disk, folder, id)?;
@@ -86,10 +87,6 @@ pub(super) fn replay(disk: &dyn Disk, folder: &Path) -> Result<Replayed, Control
         snapshot,
         bytes_since_snapshot: bytes,
     })
-}
-
-fn is_empty(disk: &dyn Disk, file: &Path) -> Result<bool, ControllerError> {
-    Ok(read_small(disk, file).map_err(io(file))?.is_none_or(|bytes| bytes.is_empty()))
 }
 
 /// The names in a folder; none where it is missing.

@@ -210,25 +210,3 @@ async fn what_a_crash_leaves_of_a_snapshot_is_no_snapshot() {
     let names = node.names();
     assert!(!names.contains(&later.part_name(1)) && !names.contains(&later.deleted_name()), "{names:?}");
 }
-
-#[tokio::test]
-async fn a_first_start_that_lost_its_power_is_begun_anew() {
-    let node = Node::new(&[]);
-    let folder = node.directory.path().join("__cluster_metadata-0");
-    fs::create_dir_all(&folder).unwrap();
-    let names = ["00000000000000000000-0000000000.checkpoint", "00000000000000000000.log"];
-    for file in names
-        .map(|name| folder.join(name))
-        .iter()
-        .chain([&node.directory.path().join("bootstrap.checkpoint")])
-    {
-        fs::write(file, b"").unwrap();
-    }
-    let controller = node.start();
-    create(&controller, "after").await;
-    assert!(controller.image().feature("metadata.version") > 0);
-    controller.shutdown().await.unwrap();
-    let controller = node.start();
-    assert!(controller.image().topics().iter().any(|topic| topic.name.as_str() == "after"));
-    controller.shutdown().await.unwrap();
-}
