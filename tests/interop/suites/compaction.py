@@ -76,9 +76,13 @@ def compare(world, seed):
     for name in ("kafka", "klamm"):
         broker = clean_with(name, folder / name, world)
         cleaned[name] = java("read", broker.bootstrap, TOPIC)
-        # More of the same, so that a second round meets horizons that have passed.
+        broker.stop()
+        # More of the same, so that a second round meets horizons that have passed; written with the cleaner off, so that it
+        # is one round for both.
+        broker = start(name, folder / name, world, "--set", "log.cleaner.enable=false")
         java("write", broker.bootstrap, TOPIC, seed + 1, 60, "no-transactions")
-        wait_until(f"{name} cleans again", lambda where=folder / name / "1": is_clean(where), 60)
+        broker.stop()
+        broker = clean_with(name, folder / name, world)
         cleaned[f"{name} again"] = java("read", broker.bootstrap, TOPIC)
         broker.stop()
         held[name] = batches(world, folder / name / "1")
@@ -89,16 +93,22 @@ def compare(world, seed):
     expect("records after one round", cleaned["klamm"], cleaned["kafka"])
     expect("records after two rounds", cleaned["klamm again"], cleaned["kafka again"])
     identity = [[(*batch[:6], *batch[8:]) for batch in held[name]] for name in ("klamm", "kafka")]
-    expect("batches after two rounds", *identity)
+    differ = sorted(set(identity[0]) ^ set(identity[1]))
+    expect("batches after two rounds that one of them alone has", differ, [])
     change_hands(folder, cleaned, world)
 
 
-def clean_with(name, folder, world):
+def start(name, folder, world, *settings):
     if name == "kafka":
-        broker = KafkaBroker(folder, "--standalone", "--adopt", *EAGER)
+        broker = KafkaBroker(folder, "--standalone", "--adopt", *settings)
     else:
-        broker = KlammBroker(folder / "1", *EAGER)
+        broker = KlammBroker(folder / "1", *settings)
     world.running.append(broker)
+    return broker
+
+
+def clean_with(name, folder, world):
+    broker = start(name, folder, world, *EAGER)
     wait_until(f"{name} cleans", lambda: is_clean(folder / "1"), 60)
     return broker
 

@@ -83,7 +83,7 @@ def described(world, bootstrap, group, *what):
 
 def committed(world, bootstrap, group):
     lines = [line.split() for line in described(world, bootstrap, group).splitlines() if line.startswith(group + " ")]
-    return sum(int(line[4]) for line in lines if line[4] != "-")
+    return sum(int(line[3]) for line in lines if line[3] != "-")
 
 
 def create(world, bootstrap, topic):
@@ -186,7 +186,7 @@ def tool(world, bootstrap):
     tools, to = world.tools(), ("--bootstrap-server", bootstrap)
     topic = group = "managed-group"
     groups = lambda *args: tools.out("consumer-groups", *to, *args)
-    offsets = lambda: {int(line.split()[2]): int(line.split()[4]) for line in described(world, bootstrap, group).splitlines() if line.startswith(group + " ")}
+    offsets = lambda: {int(line.split()[2]): int(line.split()[3]) for line in described(world, bootstrap, group).splitlines() if line.startswith(group + " ")}
     create(world, bootstrap, topic)
     produce(bootstrap, topic, 800)
     member = Member(world, "java", bootstrap, group, topic)
@@ -199,10 +199,11 @@ def tool(world, bootstrap):
     expect_in("state", "range", groups("--describe", "--group", group, "--state"))
     expect_in("offsets", "LEADER-EPOCH", groups("--describe", "--group", group, "--offsets", "--verbose"))
     busy = tools.run("consumer-groups", *to, "--delete", "--group", group)
-    expect_in("deleting a busy group", "NonEmptyGroup", busy[1] + busy[2])
+    expect_in("deleting a busy group", "GroupNotEmptyException", busy[1] + busy[2])
     busy = tools.run("consumer-groups", *to, "--reset-offsets", "--to-earliest", "--group", group, "--all-topics", "--execute")
     expect_in("resetting a busy group", "inactive", busy[1] + busy[2])
     member.stop()
+    wait_until("the member is gone", lambda: "Empty" in groups("--describe", "--group", group, "--state"), 90)
     reset = lambda *how: groups("--reset-offsets", "--group", group, "--topic", topic, *how)
     reset("--to-earliest", "--dry-run")
     expect("a dry run changes nothing", set(offsets().values()), {100})
