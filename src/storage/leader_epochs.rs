@@ -37,8 +37,7 @@ impl LeaderEpochs {
     pub(super) fn load(place: &Place) -> Result<(Self, bool), StorageError> {
         let path = place.named(LEADER_EPOCH_FILE);
         let bytes = read_small(&*place.disk, &path).map_err(StorageError::io("read", &path))?;
-        // Kafka makes the file empty and writes it with the first epoch.
-        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return Ok((Self::default(), true)) };
+        let Some(bytes) = bytes else { return Ok((Self::default(), true)) };
         let grows = |pair: &[(LeaderEpoch, Offset)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
         match parse_epochs(&bytes) {
             Ok(entries) if entries.windows(2).all(grows) => Ok((Self { entries }, true)),
