@@ -10,15 +10,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::net::outgoing::{Address, Connection, Target};
 use crate::protocol::{ErrorCode, Request};
 use crate::types::{BrokerId, Clock, LeaderEpoch, TopicPartition};
 
-use super::address::{Address, Bootstrap};
-use super::connection::Connection;
+use super::address::Bootstrap;
 use super::error::{BrokerError, ClientError};
 use super::metadata::{ClusterMetadata, TopicMetadata, Topics};
 use super::options::ClientOptions;
-use super::stream;
 
 /// How long the last attempt at a first broker may take beyond the time that was given.
 const LAST_ATTEMPT: Duration = Duration::from_millis(250);
@@ -171,7 +170,7 @@ impl Cluster {
     /// # Errors
     /// Where none can be reached, or the request was sent and not answered.
     pub async fn any<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
-        self.home().await?.call(request).await
+        Ok(self.home().await?.call(request).await?)
     }
 
     /// Sends `request` to one broker.
@@ -179,7 +178,7 @@ impl Cluster {
     /// # Errors
     /// Where it cannot be reached, or does not answer.
     pub async fn send<R: Request>(&self, broker: BrokerId, request: &R) -> Result<R::Response, ClientError> {
-        self.connection(broker, Lane::Requests).await?.call(request).await
+        Ok(self.connection(broker, Lane::Requests).await?.call(request).await?)
     }
 
     /// Sends `request` to the controller, or to the broker that forwards to it.
@@ -325,19 +324,29 @@ impl Cluster {
     }
 
     async fn open_until(&self, address: &Address, deadline: Duration) -> Result<Connection, ClientError> {
-        let peer: Arc<str> = match &self.inner.bootstrap {
-            Bootstrap::Dial(_) => self.inner.bootstrap.to_string().into(),
-            Bootstrap::Addresses(_) => address.to_string().into(),
+        let target = match &self.inner.bootstrap {
+            Bootstrap::Dial(dial) => Target::Dial(dial.as_ref()),
+            Bootstrap::Addresses(_) => Target::Address(address),
         };
-        let refused =
-            |error: std::io::Error| ClientError::Connect { peer: Arc::clone(&peer), source: Arc::new(error) };
-        let connecting = async {
-            let halves = stream::connect(&self.inner.bootstrap, address).await.map_err(refused)?;
-            Connection::open(Arc::clone(&peer), halves, self.inner.options.clone()).await
-        };
-        tokio::select! {
-            outcome = connecting => outcome,
-            () = self.clock().wait_until(deadline) => Err(refused(std::io::ErrorKind::TimedOut.into())),
-        }
+        Ok(Connection::connect_until(&target, &self.inner.options.of_connection(), deadline).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Fake, Reply};
+    use super::*;
+    use crate::protocol::ApiKey;
+    use crate::protocol::messages::metadata_response::MetadataResponse;
+
+    #[tokio::test]
+    async fn a_broker_that_hangs_up_fails_what_waits_and_is_called_anew() {
+        let bootstrap = Fake::bootstrap(|asked| match asked.key() {
+            ApiKey::Metadata if asked.connection == 0 => Reply::Close,
+            ApiKey::ApiVersions => asked.answer_api_versions(),
+            _ => asked.answer(&MetadataResponse { controller_id: 7, ..Default::default() }),
+        });
+        let cluster = Cluster::connect(bootstrap, ClientOptions::default()).await.unwrap();
+        assert_eq!(cluster.latest().controller, Some(BrokerId(7)));
     }
 }

@@ -1,13 +1,12 @@
 //! What can go wrong between a client and its brokers, as facts.
 
 use std::fmt;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::protocol::{ApiKey, DecodeError, EncodeError, ErrorCode};
+use crate::net::outgoing::ConnectionError;
+use crate::protocol::ErrorCode;
 use crate::types::{BrokerId, print_duration};
 
 /// Why a call to a cluster failed. Cheap to clone: one broken connection fails every call on it.
@@ -23,88 +22,9 @@ pub enum ClientError {
         /// How long it was tried.
         after: Duration,
     },
-    /// A broker's address cannot be connected to.
-    #[error("cannot connect to {peer}: {source}")]
-    Connect {
-        /// The address.
-        peer: Arc<str>,
-        /// What the system said.
-        source: Arc<io::Error>,
-    },
-    /// The broker closed the connection, or it broke.
-    #[error("the connection to {peer} broke: {why}")]
-    Disconnected {
-        /// The address.
-        peer: Arc<str>,
-        /// What the system said.
-        why: Arc<str>,
-    },
-    /// The answer did not come in time.
-    #[error("{peer} did not answer {} within {}", .api.name(), print_duration(*.after))]
-    TimedOut {
-        /// The address.
-        peer: Arc<str>,
-        /// What was asked.
-        api: ApiKey,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// The broker announces an answer larger than is accepted, or of a negative size.
-    #[error(
-        "{peer} announces an answer of {size} bytes; at most {max} are taken (receive.message.max.bytes)"
-    )]
-    FrameSize {
-        /// The address.
-        peer: Arc<str>,
-        /// The size announced.
-        size: i32,
-        /// The most that is accepted.
-        max: usize,
-    },
-    /// The answer is not what Kafka's protocol says.
-    #[error("{peer} answers {} version {version} with what is none: {source}", .api.name())]
-    Decode {
-        /// The address.
-        peer: Arc<str>,
-        /// What was asked.
-        api: ApiKey,
-        /// In which version.
-        version: i16,
-        /// Where it stops making sense.
-        source: DecodeError,
-    },
-    /// An answer to another request than the oldest unanswered one.
-    #[error("{peer} answers request {got}, but {expected} is next")]
-    OutOfOrder {
-        /// The address.
-        peer: Arc<str>,
-        /// The correlation id that came.
-        got: i32,
-        /// The correlation id that is due.
-        expected: i32,
-    },
-    /// The request cannot be said in the version that both sides know.
-    #[error("{} cannot be sent in version {version}: {source}", .api.name())]
-    Encode {
-        /// What was to be asked.
-        api: ApiKey,
-        /// In which version.
-        version: i16,
-        /// Which field it lacks.
-        source: EncodeError,
-    },
-    /// The broker does not know the API, or no version of it that we know.
-    #[error("{peer} does not speak {} in a version that klamm knows ({theirs}; klamm {ours})", .api.name())]
-    UnsupportedVersion {
-        /// The address.
-        peer: Arc<str>,
-        /// The API.
-        api: ApiKey,
-        /// What the broker offers, in words.
-        theirs: String,
-        /// What we offer, in words.
-        ours: String,
-    },
+    /// The connection to a broker: it cannot be made, it broke, or what came over it is no answer.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
     /// The cluster has no such broker (any more).
     #[error("the cluster has no broker {0}")]
     NoSuchBroker(BrokerId),
@@ -155,26 +75,21 @@ impl ClientError {
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Connect { .. }
-            | Self::Disconnected { .. }
-            | Self::TimedOut { .. }
-            | Self::NoBroker { .. } => true,
+            Self::NoBroker { .. } => true,
+            Self::Connection(error) => error.is_retriable(),
             Self::Broker(error) => error.code.is_retriable(),
-            _ => false,
+            Self::NoSuchBroker(_) => false,
         }
     }
 
     /// Whether the broker certainly has not acted on the request.
     #[must_use]
     pub fn is_before_sending(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect { .. }
-                | Self::NoBroker { .. }
-                | Self::Encode { .. }
-                | Self::UnsupportedVersion { .. }
-                | Self::NoSuchBroker(_)
-        )
+        match self {
+            Self::NoBroker { .. } | Self::NoSuchBroker(_) => true,
+            Self::Connection(error) => error.is_before_sending(),
+            Self::Broker(_) => false,
+        }
     }
 
     /// The code, where a broker answered with one.
@@ -182,6 +97,7 @@ impl ClientError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Broker(error) => Some(error.code),
+            Self::Connection(error) => error.code(),
             _ => None,
         }
     }

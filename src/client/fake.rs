@@ -1,108 +1,16 @@
 //! A broker for tests that answers from a script, in this process.
 
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+pub(super) use crate::net::outgoing::fake::{Asked, Reply};
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-
-use crate::protocol::frame::{self, RequestHeader};
-use crate::protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
-use crate::protocol::{ApiKey, Decoder, Message, Request};
+use crate::net::outgoing::fake;
 
 use super::address::Bootstrap;
-use super::stream::Dial;
-
-/// One request that came.
-pub(super) struct Asked {
-    /// Which connection, from 0.
-    pub(super) connection: usize,
-    pub(super) header: RequestHeader,
-    body: Decoder,
-}
-
-impl Asked {
-    pub(super) fn key(&self) -> ApiKey {
-        ApiKey::from_key(self.header.api_key).unwrap()
-    }
-
-    pub(super) fn read<R: Request>(&mut self) -> R {
-        R::decode(&mut self.body, self.header.api_version).unwrap()
-    }
-
-    pub(super) fn answer<M: Message>(&self, response: &M) -> Reply {
-        let header = &self.header;
-        let pieces =
-            frame::encode_response(header.correlation_id, self.key(), header.api_version, response).unwrap();
-        Reply::Bytes(frame::join(&pieces).unwrap())
-    }
-
-    /// ApiVersions as a Kafka 4.3 answers them.
-    pub(super) fn answer_api_versions(&self) -> Reply {
-        self.answer(&api_versions())
-    }
-}
-
-pub(super) fn api_versions() -> ApiVersionsResponse {
-    let keys = (0..100).filter_map(ApiKey::from_key).map(|key| ApiVersion {
-        api_key: key.key(),
-        min_version: key.api().lowest_announced(),
-        max_version: key.api().highest,
-        ..Default::default()
-    });
-    ApiVersionsResponse { api_keys: keys.collect(), ..Default::default() }
-}
-
-/// What a script says to one request.
-pub(super) enum Reply {
-    Bytes(Bytes),
-    Nothing,
-    Close,
-}
-
-type Script = dyn Fn(Asked) -> Reply + Send + Sync;
 
 /// The broker.
-pub(super) struct Fake {
-    script: Arc<Script>,
-    connections: AtomicUsize,
-}
+pub(super) struct Fake;
 
 impl Fake {
     pub(super) fn bootstrap(script: impl Fn(Asked) -> Reply + Send + Sync + 'static) -> Bootstrap {
-        Bootstrap::Dial(Arc::new(Self { script: Arc::new(script), connections: AtomicUsize::new(0) }))
-    }
-}
-
-impl Dial for Fake {
-    fn dial(&self) -> io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let connection = self.connections.fetch_add(1, Ordering::SeqCst);
-        tokio::spawn(serve(connection, theirs, Arc::clone(&self.script)));
-        Ok(ours)
-    }
-}
-
-async fn serve(connection: usize, mut stream: UnixStream, script: Arc<Script>) {
-    while let Ok(size) = stream.read_u32().await {
-        let mut body = vec![0; size as usize];
-        if stream.read_exact(&mut body).await.is_err() {
-            return;
-        }
-        let mut body = Decoder::new(body.into());
-        let header = RequestHeader::decode(&mut body).unwrap();
-        match script(Asked { connection, header, body }) {
-            Reply::Bytes(mut bytes) => {
-                while bytes.has_remaining() {
-                    if stream.write_buf(&mut bytes).await.is_err() {
-                        return;
-                    }
-                }
-            }
-            Reply::Nothing => {}
-            Reply::Close => return,
-        }
+        Bootstrap::Dial(fake::Fake::dialled(script))
     }
 }

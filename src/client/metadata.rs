@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::net::outgoing::Address;
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use crate::protocol::messages::metadata_response::{MetadataResponse, MetadataResponseTopic};
 use crate::types::{BrokerId, LeaderEpoch, Uuid};
-
-use super::address::Address;
 
 /// Which topics to ask about.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,6 @@
 mod address;
 mod cluster;
 mod config;
-mod connection;
 mod consumer;
 mod error;
 #[cfg(test)]
@@ -24,16 +23,13 @@ mod options;
 mod partitioner;
 mod producer;
 mod properties;
-mod stream;
-mod versions;
 
-pub use address::{Address, Bootstrap, InvalidAddress};
+pub use address::Bootstrap;
 pub use cluster::{Cluster, Lane};
 pub use config::{
     Acks, ClientConfig, ConfigError, ConsumerOptions, GroupOptions, GroupProtocol, IsolationLevel,
     OffsetReset, ProducerOptions,
 };
-pub use connection::{Connection, Pending, Written};
 pub use consumer::{Assignment, ConsumeError, Consumer, Fetched, Pulled, Reading};
 pub use error::{BrokerError, ClientError};
 pub use membership::{
@@ -46,5 +42,7 @@ pub use partitioner::{Partitioner, murmur2};
 pub use producer::{
     AppendError, Delivered, Delivery, DeliveryCause, DeliveryError, NewRecord, Producer, Tags, TopicHandle,
 };
-pub use stream::Dial;
-pub use versions::ApiVersions;
+
+pub use crate::net::outgoing::{
+    Address, ApiVersions, Connection, ConnectionError, Dial, InvalidAddress, Pending, Written,
+};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::net::outgoing::ConnectionOptions;
 use crate::types::{Clock, SystemClock};
 
 /// What every connection and cluster needs to know. `ClientOptions::default()` is what Kafka's clients do.
@@ -41,6 +42,19 @@ impl Default for ClientOptions {
             receive_bytes_max: 256 << 20,
             metadata_age_max: Duration::from_secs(300),
             clock: SystemClock::new(),
+        }
+    }
+}
+
+impl ClientOptions {
+    /// What one of its connections needs to know.
+    pub(super) fn of_connection(&self) -> ConnectionOptions {
+        ConnectionOptions {
+            client_id: self.client_id.as_str().into(),
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+            receive_bytes_max: self.receive_bytes_max,
+            clock: Arc::clone(&self.clock),
         }
     }
 }

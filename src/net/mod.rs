@@ -1,4 +1,5 @@
-//! The network's edge: listeners, one task a connection, frames in, pieces out.
+//! The network's edge: listeners, one task a connection, frames in, pieces out; and one connection out
+//! ([`outgoing`]).
 //!
 //! A connection reads frames of `size i32, payload`, hands each to the [`Service`] in the order of arrival,
 //! and writes the answers in that order, while later requests are already being served. What this module
@@ -16,6 +17,7 @@ pub mod connection;
 pub mod frames;
 pub mod listener;
 pub mod outbox;
+pub mod outgoing;
 pub mod quotas;
 pub mod socket;
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::{BrokerError, ClientError, Cluster, Group, read_assignment, read_subscribed_topics};
+use crate::client::{
+    BrokerError, ClientError, Cluster, ConnectionError, Group, read_assignment, read_subscribed_topics,
+};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::consumer_group_describe_request::ConsumerGroupDescribeRequest;
 use crate::protocol::messages::consumer_group_describe_response as consumer;
@@ -53,7 +55,7 @@ pub(super) async fn describe(cluster: &Cluster, name: &str) -> Result<Option<Gro
 /// Whether the group is of another type, or the broker knows only one.
 fn is_other_type(error: &ClientError) -> bool {
     match error {
-        ClientError::UnsupportedVersion { .. } => true,
+        ClientError::Connection(ConnectionError::UnsupportedVersion { .. }) => true,
         error => matches!(error.code(), Some(ErrorCode::GroupIdNotFound | ErrorCode::UnsupportedVersion)),
     }
 }

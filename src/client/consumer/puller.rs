@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::net::outgoing::{Connection, Pending};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use crate::protocol::messages::fetch_response::{FetchResponse, PartitionData};
@@ -17,7 +18,6 @@ use crate::record::{BatchError, batches};
 
 use super::super::cluster::Cluster;
 use super::super::config::{ConsumerOptions, IsolationLevel, OffsetReset};
-use super::super::connection::{Connection, Pending};
 use super::super::error::{BrokerError, ClientError};
 use super::fetched::Fetched;
 use super::router::Place;
@@ -69,7 +69,7 @@ pub(super) async fn run(
         }
         let answer = match ask(&setting, &connection, &places) {
             Ok(pending) => tokio::select! {
-                answer = pending.answer() => answer,
+                answer = pending.answer() => answer.map_err(ClientError::from),
                 () = setting.tell.closed() => return,
             },
             Err(error) => Err(error),
@@ -156,7 +156,7 @@ fn ask(
         rack_id: options.rack.as_str().into(),
         ..Default::default()
     };
-    connection.start(&request, version, setting.cluster.options().request_timeout + wait)
+    Ok(connection.start(&request, version, setting.cluster.options().request_timeout + wait)?)
 }
 
 /// Goes through an answer, partition by partition.

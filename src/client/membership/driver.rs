@@ -296,7 +296,7 @@ async fn at_coordinator<R: Request>(
 ) -> Result<R::Response, ClientError> {
     let connection = group.connection(Lane::Group).await?;
     let version = connection.version_of::<R>(i16::MAX)?;
-    connection.start(request, version, timeout)?.answer().await
+    Ok(connection.start(request, version, timeout)?.answer().await?)
 }
 
 async fn layout_of(group: &Group, topics: &[Arc<str>]) -> Result<Layout, ClientError> {
@@ -360,10 +360,11 @@ async fn send_goodbye(group: &Group, goodbye: Goodbye) {
             Goodbye::Classic(request) => {
                 let version = connection.version_of::<LeaveGroupRequest>(i16::MAX)?;
                 let request = in_version(request, version);
-                connection.start(&request, version, GOODBYE_TIMEOUT)?.answer().await.map(|_| ())
+                connection.start(&request, version, GOODBYE_TIMEOUT)?.answer().await.map(|_| ())?;
             }
-            Goodbye::Reconciling(request) => connection.call(&request).await.map(|_| ()),
+            Goodbye::Reconciling(request) => connection.call(&request).await.map(|_| ())?,
         }
+        Ok::<(), ClientError>(())
     };
     tokio::select! {
         // Either way the member is gone: the coordinator notices in time.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::net::outgoing::Connection;
 use crate::protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use crate::protocol::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -20,7 +21,6 @@ use crate::protocol::{ErrorCode, Request, Str};
 use crate::types::{BrokerId, TopicName, TopicPartition};
 
 use super::super::cluster::{Cluster, Lane};
-use super::super::connection::Connection;
 use super::super::error::{BrokerError, ClientError};
 use super::Identity;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::net::outgoing::{Connection, Pending, Written};
 use crate::protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use crate::protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse};
@@ -17,7 +18,6 @@ use crate::types::{BrokerId, ProducerEpoch, ProducerId, Uuid};
 
 use super::super::cluster::{Cluster, Lane};
 use super::super::config::{Acks, ProducerOptions};
-use super::super::connection::Connection;
 use super::super::error::{BrokerError, ClientError};
 use super::super::metadata::TopicMetadata;
 use super::budget::Budget;
@@ -309,14 +309,14 @@ impl Sender {
         self.links.entry(broker).or_default().in_flight += 1;
         let waiting = match started {
             Ok(waiting) => waiting,
-            Err(error) => return self.answered(broker, &sent, Err(error)),
+            Err(error) => return self.answered(broker, &sent, Err(error.into())),
         };
         self.beside(async move {
             let answer = match waiting {
                 Started::Answered(pending) => pending.answer().await,
                 Started::Unanswered(written) => written.done().await.map(|()| ProduceResponse::default()),
             };
-            Event::Answered { broker, sent, answer }
+            Event::Answered { broker, sent, answer: answer.map_err(ClientError::from) }
         });
     }
 
@@ -626,8 +626,8 @@ impl Sender {
 }
 
 enum Started {
-    Answered(super::super::connection::Pending<ProduceRequest>),
-    Unanswered(super::super::connection::Written),
+    Answered(Pending<ProduceRequest>),
+    Unanswered(Written),
 }
 
 async fn identify(cluster: &Cluster) -> Result<Identity, ClientError> {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::net::outgoing::ConnectionError;
 use crate::protocol::messages::heartbeat_response::HeartbeatResponse;
 
 fn parts(parts: &[i32]) -> Vec<Part> {
@@ -203,7 +204,10 @@ fn a_coordinator_that_never_comes_back_is_given_up() {
     for _ in 0..60 {
         match member.next(now) {
             Step::Ask(_) => {
-                let gone = ClientError::Disconnected { peer: "h:1".into(), why: "reset".into() };
+                let gone = ClientError::from(ConnectionError::Disconnected {
+                    peer: "h:1".into(),
+                    why: "reset".into(),
+                });
                 member.answered(now, Err(gone));
             }
             other => panic!("{other:?}"),

@@ -1,6 +1,7 @@
 //! A member of a KIP-848 group against answers that a coordinator could give, no clock and no socket.
 
 use super::*;
+use crate::net::outgoing::ConnectionError;
 use crate::protocol::messages::consumer_group_heartbeat_response::TopicPartitions as Given;
 
 const ID: Uuid = Uuid([7; 16]);
@@ -124,7 +125,10 @@ fn a_member_that_is_fenced_has_lost_everything_and_starts_again() {
 fn after_an_answer_that_was_lost_everything_is_said_again() {
     let mut member = settled(&[0]);
     heartbeat(&mut member, at(5));
-    member.answered(at(5), Err(ClientError::Disconnected { peer: "h:1".into(), why: "reset".into() }));
+    member.answered(
+        at(5),
+        Err(ClientError::from(ConnectionError::Disconnected { peer: "h:1".into(), why: "reset".into() })),
+    );
     assert!(matches!(member.next(at(5)), Step::Wait(Some(later)) if later > at(5)));
     let again = heartbeat(&mut member, at(6));
     assert_eq!((again.member_epoch, owned(&again)), (3, Some(vec![0])));

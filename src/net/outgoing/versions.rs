@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::protocol::messages::api_versions_response::ApiVersionsResponse;
 use crate::protocol::{ApiKey, Request};
 
-use super::error::ClientError;
+use super::error::ConnectionError;
 
 /// What one broker said about itself.
 #[derive(Debug, Clone, Default)]
@@ -47,15 +47,15 @@ impl ApiVersions {
     /// The highest version of `R` that both know and that is at most `at_most`.
     ///
     /// # Errors
-    /// [`ClientError::UnsupportedVersion`] where there is none.
-    pub fn choose<R: Request>(&self, at_most: i16, peer: &Arc<str>) -> Result<i16, ClientError> {
+    /// [`ConnectionError::UnsupportedVersion`] where there is none.
+    pub fn choose<R: Request>(&self, at_most: i16, peer: &Arc<str>) -> Result<i16, ConnectionError> {
         let ours = R::KEY.api().versions();
         let theirs = self.range(R::KEY);
         let common = theirs.as_ref().and_then(|theirs| {
             let highest = *ours.end().min(theirs.end()).min(&at_most);
             (highest >= *ours.start().max(theirs.start())).then_some(highest)
         });
-        common.ok_or_else(|| ClientError::UnsupportedVersion {
+        common.ok_or_else(|| ConnectionError::UnsupportedVersion {
             peer: Arc::clone(peer),
             api: R::KEY,
             theirs: theirs.map_or_else(|| "it has none".to_owned(), |range| in_words(&range)),

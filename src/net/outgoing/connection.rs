@@ -23,9 +23,10 @@ use crate::protocol::messages::api_versions_request::ApiVersionsRequest;
 use crate::protocol::messages::api_versions_response::ApiVersionsResponse;
 use crate::protocol::{ApiKey, Decoder, EncodedPiece, ErrorCode, Message, Request, Str};
 
-use super::error::{BrokerError, ClientError};
-use super::options::ClientOptions;
-use super::stream::{ReadHalf, WriteHalf};
+use super::address::Address;
+use super::error::ConnectionError;
+use super::options::ConnectionOptions;
+use super::stream::{self, ReadHalf, Target, WriteHalf};
 use super::versions::ApiVersions;
 
 /// A frame's buffer grows by at most doubling, from here: a size that is announced is not yet memory.
@@ -33,7 +34,7 @@ const READ_STEP_BYTES: usize = 256 << 10;
 /// The most slices one write hands to the system.
 const WRITE_SLICES_MAX: usize = 64;
 
-type Answer = Result<Bytes, ClientError>;
+type Answer = Result<Bytes, ConnectionError>;
 
 /// A connection, its ApiVersions known. Cheap to clone; the socket closes when the last clone and the last
 /// unanswered [`Pending`] are gone.
@@ -45,7 +46,7 @@ pub struct Connection {
 struct Shared {
     peer: Arc<str>,
     client_id: Str,
-    options: ClientOptions,
+    options: ConnectionOptions,
     versions: OnceLock<ApiVersions>,
     queue: Mutex<Queue>,
     tasks: OnceLock<[AbortHandle; 2]>,
@@ -56,7 +57,7 @@ struct Queue {
     outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     waiting: VecDeque<Waiting>,
     next_correlation_id: i32,
-    broken: Option<ClientError>,
+    broken: Option<ConnectionError>,
 }
 
 struct Outgoing {
@@ -71,12 +72,44 @@ struct Waiting {
 }
 
 impl Connection {
+    /// Connects to `address` and asks for the other end's ApiVersions, all within
+    /// [`ConnectionOptions::connect_timeout`].
+    ///
+    /// # Errors
+    /// [`ConnectionError::Connect`], or why what answers there is no broker.
+    pub async fn connect(address: &Address, options: &ConnectionOptions) -> Result<Self, ConnectionError> {
+        let deadline = options.clock.elapsed() + options.connect_timeout;
+        Self::connect_until(&Target::Address(address), options, deadline).await
+    }
+
+    /// As [`Connection::connect`], until `deadline` on the options' clock, to whatever `target` is.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`].
+    pub async fn connect_until(
+        target: &Target<'_>,
+        options: &ConnectionOptions,
+        deadline: Duration,
+    ) -> Result<Self, ConnectionError> {
+        let peer: Arc<str> = target.to_string().into();
+        let refused =
+            |error: io::Error| ConnectionError::Connect { peer: Arc::clone(&peer), source: Arc::new(error) };
+        let connecting = async {
+            let halves = stream::connect(target).await.map_err(refused)?;
+            Self::open(Arc::clone(&peer), halves, options.clone()).await
+        };
+        tokio::select! {
+            outcome = connecting => outcome,
+            () = options.clock.wait_until(deadline) => Err(refused(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
     /// Takes a fresh socket's halves and asks for the broker's ApiVersions.
-    pub(super) async fn open(
+    async fn open(
         peer: Arc<str>,
         (read, write): (ReadHalf, WriteHalf),
-        options: ClientOptions,
-    ) -> Result<Self, ClientError> {
+        options: ConnectionOptions,
+    ) -> Result<Self, ConnectionError> {
         let connection = Self::without_versions(peer, (read, write), options);
         let versions = connection.negotiate().await?;
         // Set once, here: nobody else has the connection yet.
@@ -84,7 +117,7 @@ impl Connection {
         Ok(connection)
     }
 
-    fn without_versions(peer: Arc<str>, halves: (ReadHalf, WriteHalf), options: ClientOptions) -> Self {
+    fn without_versions(peer: Arc<str>, halves: (ReadHalf, WriteHalf), options: ConnectionOptions) -> Self {
         let (outgoing, queued) = mpsc::unbounded_channel();
         let queue = Queue {
             outgoing: Some(outgoing),
@@ -94,7 +127,7 @@ impl Connection {
         };
         let shared = Arc::new(Shared {
             peer,
-            client_id: options.client_id.as_str().into(),
+            client_id: (&*options.client_id).into(),
             options,
             versions: OnceLock::new(),
             queue: Mutex::new(queue),
@@ -123,14 +156,14 @@ impl Connection {
     /// The highest version of `R` that both sides know, at most `at_most`.
     ///
     /// # Errors
-    /// [`ClientError::UnsupportedVersion`] where there is none.
-    pub fn version_of<R: Request>(&self, at_most: i16) -> Result<i16, ClientError> {
+    /// [`ConnectionError::UnsupportedVersion`] where there is none.
+    pub fn version_of<R: Request>(&self, at_most: i16) -> Result<i16, ConnectionError> {
         self.versions().choose::<R>(at_most, &self.shared.peer)
     }
 
     /// Why this connection is of no more use; `None` while it is.
     #[must_use]
-    pub fn broken(&self) -> Option<ClientError> {
+    pub fn broken(&self) -> Option<ConnectionError> {
         self.shared.queue.lock().broken.clone()
     }
 
@@ -138,7 +171,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection's, the codec's, or that the time was up.
-    pub async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
+    pub async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ConnectionError> {
         let version = self.version_of::<R>(i16::MAX)?;
         self.start(request, version, self.shared.options.request_timeout)?.answer().await
     }
@@ -152,7 +185,7 @@ impl Connection {
         request: &R,
         version: i16,
         timeout: Duration,
-    ) -> Result<Pending<R>, ClientError> {
+    ) -> Result<Pending<R>, ConnectionError> {
         let (answer, receiver) = oneshot::channel();
         self.shared.queue_request(request, version, Some(answer), None)?;
         Ok(Pending { shared: Arc::clone(&self.shared), receiver, version, timeout, request: PhantomData })
@@ -162,14 +195,18 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::start`].
-    pub fn start_unanswered<R: Request>(&self, request: &R, version: i16) -> Result<Written, ClientError> {
+    pub fn start_unanswered<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+    ) -> Result<Written, ConnectionError> {
         let (written, receiver) = oneshot::channel();
         self.shared.queue_request(request, version, None, Some(written))?;
         Ok(Written { shared: Arc::clone(&self.shared), receiver })
     }
 
     /// Asks for ApiVersions in our highest version; a broker that does not know it says which it knows.
-    async fn negotiate(&self) -> Result<ApiVersions, ClientError> {
+    async fn negotiate(&self) -> Result<ApiVersions, ConnectionError> {
         let request = ApiVersionsRequest {
             client_software_name: "klamm".into(),
             client_software_version: env!("CARGO_PKG_VERSION").into(),
@@ -186,8 +223,10 @@ impl Connection {
                 version = theirs.map_or(0, |range| (*range.end()).clamp(0, version - 1));
                 continue;
             }
-            BrokerError::check(response.error_code, || self.peer().to_owned(), None)?;
-            return Ok(ApiVersions::new(&response));
+            return match ErrorCode::from_wire(response.error_code) {
+                ErrorCode::None => Ok(ApiVersions::new(&response)),
+                code => Err(ConnectionError::Refused { peer: Arc::clone(&self.shared.peer), code }),
+            };
         }
     }
 
@@ -196,7 +235,7 @@ impl Connection {
         &self,
         frame: &Bytes,
         version: i16,
-    ) -> Result<(ErrorCode, ApiVersionsResponse), ClientError> {
+    ) -> Result<(ErrorCode, ApiVersionsResponse), ConnectionError> {
         let code = frame.get(4..6).map_or(0, |mut bytes| bytes.get_i16());
         let code = ErrorCode::from_wire(code);
         let body_version = if code == ErrorCode::UnsupportedVersion { 0 } else { version };
@@ -226,7 +265,7 @@ impl<R: Request> Pending<R> {
     /// # Errors
     /// Where the connection breaks, the answer is none, or does not come in time (which breaks the
     /// connection: later answers would have to wait behind it).
-    pub async fn answer(self) -> Result<R::Response, ClientError> {
+    pub async fn answer(self) -> Result<R::Response, ConnectionError> {
         let (peer, version) = (Arc::clone(&self.shared.peer), self.version);
         let frame = self.raw().await?;
         decode::<R>(&peer, frame, version)
@@ -238,7 +277,7 @@ impl<R: Request> Pending<R> {
             biased;
             answer = self.receiver => answer.unwrap_or_else(|_| Err(self.shared.gone())),
             () = clock.wait(self.timeout) => {
-                let late = ClientError::TimedOut {
+                let late = ConnectionError::TimedOut {
                     peer: Arc::clone(&self.shared.peer),
                     api: R::KEY,
                     after: self.timeout,
@@ -261,7 +300,7 @@ impl Written {
     ///
     /// # Errors
     /// Where the connection broke before.
-    pub async fn done(self) -> Result<(), ClientError> {
+    pub async fn done(self) -> Result<(), ConnectionError> {
         self.receiver.await.map_err(|_| self.shared.gone())
     }
 }
@@ -273,14 +312,14 @@ impl Shared {
         version: i16,
         answer: Option<oneshot::Sender<Answer>>,
         written: Option<oneshot::Sender<()>>,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), ConnectionError> {
         let mut queue = self.queue.lock();
         if let Some(error) = &queue.broken {
             return Err(error.clone());
         }
         let correlation_id = queue.next_correlation_id;
         let pieces = frame::encode_request(correlation_id, Some(&self.client_id), version, request)
-            .map_err(|source| ClientError::Encode { api: R::KEY, version, source })?;
+            .map_err(|source| ConnectionError::Encode { api: R::KEY, version, source })?;
         queue.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
         if let Some(answer) = answer {
             queue.waiting.push_back(Waiting { correlation_id, answer });
@@ -293,7 +332,7 @@ impl Shared {
     }
 
     /// Fails everything that waits, and every later request, with `error`; the first reason stays.
-    fn break_with(&self, error: &ClientError) {
+    fn break_with(&self, error: &ConnectionError) {
         let mut queue = self.queue.lock();
         let reason = queue.broken.get_or_insert_with(|| error.clone()).clone();
         queue.outgoing = None;
@@ -305,17 +344,17 @@ impl Shared {
         self.abort_tasks();
     }
 
-    fn disconnected(&self, why: &str) -> ClientError {
-        ClientError::Disconnected { peer: Arc::clone(&self.peer), why: why.into() }
+    fn disconnected(&self, why: &str) -> ConnectionError {
+        ConnectionError::Disconnected { peer: Arc::clone(&self.peer), why: why.into() }
     }
 
-    fn gone(&self) -> ClientError {
+    fn gone(&self) -> ConnectionError {
         let broken = self.queue.lock().broken.clone();
         broken.unwrap_or_else(|| self.disconnected("it was closed"))
     }
 
     /// Hands `frame` to the oldest request.
-    fn deliver(&self, frame: Bytes) -> Result<(), ClientError> {
+    fn deliver(&self, frame: Bytes) -> Result<(), ConnectionError> {
         let got = frame.get(..4).map(|mut id| id.get_i32());
         let oldest = self.queue.lock().waiting.pop_front();
         match (got, oldest) {
@@ -325,7 +364,7 @@ impl Shared {
             }
             (got, oldest) => {
                 let expected = oldest.as_ref().map_or(-1, |waiting| waiting.correlation_id);
-                let error = ClientError::OutOfOrder {
+                let error = ConnectionError::OutOfOrder {
                     peer: Arc::clone(&self.peer),
                     got: got.unwrap_or(-1),
                     expected,
@@ -351,8 +390,8 @@ impl Drop for Shared {
     }
 }
 
-fn decode<R: Request>(peer: &Arc<str>, frame: Bytes, version: i16) -> Result<R::Response, ClientError> {
-    let error = |source| ClientError::Decode { peer: Arc::clone(peer), api: R::KEY, version, source };
+fn decode<R: Request>(peer: &Arc<str>, frame: Bytes, version: i16) -> Result<R::Response, ConnectionError> {
+    let error = |source| ConnectionError::Decode { peer: Arc::clone(peer), api: R::KEY, version, source };
     let mut decoder = Decoder::new(frame);
     ResponseHeader::decode(&mut decoder, R::KEY, version).map_err(error)?;
     R::Response::decode(&mut decoder, version).map_err(error)
@@ -368,7 +407,7 @@ async fn read_answers(shared: std::sync::Weak<Shared>, mut socket: ReadHalf) {
         let outcome = match frame {
             Ok(frame) => shared.deliver(frame),
             Err(FrameError::Size(size)) => {
-                Err(ClientError::FrameSize { peer: Arc::clone(&shared.peer), size, max: limit })
+                Err(ConnectionError::FrameSize { peer: Arc::clone(&shared.peer), size, max: limit })
             }
             Err(FrameError::Io(error)) => Err(shared.disconnected(&error.to_string())),
         };
@@ -462,16 +501,19 @@ async fn write_all(socket: &mut WriteHalf, pieces: &mut VecDeque<Bytes>) -> io::
 #[cfg(test)]
 mod tests {
     use super::super::fake::{Asked, Fake, Reply};
-    use super::super::{Bootstrap, ClientOptions, Cluster};
+    use super::super::stream::Dial;
     use super::*;
     use crate::protocol::messages::api_versions_response::ApiVersion;
     use crate::protocol::messages::metadata_request::MetadataRequest;
     use crate::protocol::messages::metadata_response::MetadataResponse;
     use crate::types::ManualClock;
 
-    async fn connect(bootstrap: &Bootstrap, options: ClientOptions) -> Result<Connection, ClientError> {
-        let halves = super::super::stream::connect(bootstrap, &"h:1".parse().unwrap()).await.unwrap();
-        Connection::open("fake".into(), halves, options).await
+    async fn connect(
+        dial: &Arc<dyn Dial>,
+        options: ConnectionOptions,
+    ) -> Result<Connection, ConnectionError> {
+        let deadline = options.clock.elapsed() + options.connect_timeout;
+        Connection::connect_until(&Target::Dial(dial.as_ref()), &options, deadline).await
     }
 
     fn metadata(asked: &Asked) -> Reply {
@@ -494,7 +536,7 @@ mod tests {
 
     #[tokio::test]
     async fn pipelined_requests_get_their_own_answers() {
-        let connection = connect(&Fake::bootstrap(|a| usual(&a)), ClientOptions::default()).await.unwrap();
+        let connection = connect(&Fake::dialled(|a| usual(&a)), ConnectionOptions::default()).await.unwrap();
         let timeout = Duration::from_secs(10);
         let pending: Vec<_> = (0..=12)
             .map(|version| connection.start(&MetadataRequest::default(), version, timeout).unwrap())
@@ -507,7 +549,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_older_broker_is_asked_again_in_a_version_it_knows() {
-        let bootstrap = Fake::bootstrap(|asked| match (asked.key(), asked.header.api_version) {
+        let dial = Fake::dialled(|asked| match (asked.key(), asked.header.api_version) {
             (ApiKey::ApiVersions, 0..=2) => asked.answer_api_versions(),
             (ApiKey::ApiVersions, _) => {
                 let known = ApiVersion { api_key: 18, max_version: 2, ..Default::default() };
@@ -519,20 +561,20 @@ mod tests {
             }
             _ => metadata(&asked),
         });
-        let connection = connect(&bootstrap, ClientOptions::default()).await.unwrap();
+        let connection = connect(&dial, ConnectionOptions::default()).await.unwrap();
         assert_eq!(connection.call(&MetadataRequest::default()).await.unwrap().controller_id, 7);
     }
 
     #[tokio::test]
     async fn cve_2022_34917_an_announced_size_is_refused_or_waited_for_but_never_allocated() {
         for frame in [&b"\x7f\xff\xff\xff"[..], b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x03abc"] {
-            let connection = connect(&Fake::bootstrap(raw(frame)), ClientOptions::default()).await.unwrap();
+            let connection = connect(&Fake::dialled(raw(frame)), ConnectionOptions::default()).await.unwrap();
             let error = connection.call(&MetadataRequest::default()).await.unwrap_err();
-            assert!(matches!(error, ClientError::FrameSize { .. }), "{frame:?}: {error}");
+            assert!(matches!(error, ConnectionError::FrameSize { .. }), "{frame:?}: {error}");
         }
         let mut buffer = BytesMut::with_capacity(READ_STEP_BYTES);
         let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
-        let (mut read, _write) = super::super::stream::split_unix(ours);
+        let (mut read, _write) = stream::split_unix(ours);
         theirs.write_all(&(200i32 << 20).to_be_bytes()).await.unwrap();
         theirs.write_all(&[0; 1000]).await.unwrap();
         drop(theirs);
@@ -543,9 +585,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_to_another_request_breaks_the_connection() {
         let frame = b"\0\0\0\x06\0\0\x12\x34xx";
-        let connection = connect(&Fake::bootstrap(raw(frame)), ClientOptions::default()).await.unwrap();
+        let connection = connect(&Fake::dialled(raw(frame)), ConnectionOptions::default()).await.unwrap();
         let error = connection.call(&MetadataRequest::default()).await.unwrap_err();
-        assert!(matches!(error, ClientError::OutOfOrder { got: 0x1234, expected: 1, .. }), "{error}");
+        assert!(matches!(error, ConnectionError::OutOfOrder { got: 0x1234, expected: 1, .. }), "{error}");
         assert!(connection.broken().is_some());
         assert!(connection.call(&MetadataRequest::default()).await.is_err());
     }
@@ -553,20 +595,20 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_none_is_named() {
         let frame = b"\0\0\0\x06\0\0\0\x01\xff\xff";
-        let connection = connect(&Fake::bootstrap(raw(frame)), ClientOptions::default()).await.unwrap();
+        let connection = connect(&Fake::dialled(raw(frame)), ConnectionOptions::default()).await.unwrap();
         let error = connection.call(&MetadataRequest::default()).await.unwrap_err();
-        assert!(matches!(error, ClientError::Decode { api: ApiKey::Metadata, .. }), "{error}");
+        assert!(matches!(error, ConnectionError::Decode { api: ApiKey::Metadata, .. }), "{error}");
     }
 
     #[tokio::test]
     async fn a_silent_broker_costs_a_timeout_and_the_connection() {
-        let bootstrap = Fake::bootstrap(|asked| match asked.key() {
+        let dial = Fake::dialled(|asked| match asked.key() {
             ApiKey::ApiVersions => asked.answer_api_versions(),
             _ => Reply::Nothing,
         });
         let clock = ManualClock::new(0);
-        let options = ClientOptions { clock: Arc::<ManualClock>::clone(&clock), ..Default::default() };
-        let connection = connect(&bootstrap, options).await.unwrap();
+        let options = ConnectionOptions { clock: Arc::<ManualClock>::clone(&clock), ..Default::default() };
+        let connection = connect(&dial, options).await.unwrap();
         let call = tokio::spawn({
             let connection = connection.clone();
             async move { connection.call(&MetadataRequest::default()).await }
@@ -574,17 +616,7 @@ mod tests {
         tokio::task::yield_now().await;
         clock.advance(Duration::from_secs(31));
         let error = call.await.unwrap().unwrap_err();
-        assert!(matches!(error, ClientError::TimedOut { api: ApiKey::Metadata, .. }), "{error}");
+        assert!(matches!(error, ConnectionError::TimedOut { api: ApiKey::Metadata, .. }), "{error}");
         assert!(connection.broken().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_broker_that_hangs_up_fails_what_waits_and_is_called_anew() {
-        let bootstrap = Fake::bootstrap(|asked| match asked.key() {
-            ApiKey::Metadata if asked.connection == 0 => Reply::Close,
-            _ => usual(&asked),
-        });
-        let cluster = Cluster::connect(bootstrap, ClientOptions::default()).await.unwrap();
-        assert_eq!(cluster.latest().controller, Some(crate::types::BrokerId(7)));
     }
 }

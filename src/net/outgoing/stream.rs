@@ -1,11 +1,12 @@
 //! Sockets of any kind as two halves that do not share a lock.
 
+use std::fmt;
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::address::{Address, Bootstrap};
+use super::address::Address;
 
 /// Makes connections to a broker that has no address, because it runs in this process.
 pub trait Dial: Send + Sync {
@@ -21,12 +22,29 @@ pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 /// What is written to a broker.
 pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Connects to `address`, or as `bootstrap` wants it.
-pub(super) async fn connect(bootstrap: &Bootstrap, address: &Address) -> io::Result<(ReadHalf, WriteHalf)> {
-    match (bootstrap, address) {
-        (Bootstrap::Dial(dial), _) => Ok(split_unix(dial.dial()?)),
-        (_, Address::Unix(path)) => Ok(split_unix(UnixStream::connect(path).await?)),
-        (_, Address::Tcp { host, port }) => {
+/// What is connected to.
+pub enum Target<'a> {
+    /// A broker with an address.
+    Address(&'a Address),
+    /// The broker in this process.
+    Dial(&'a dyn Dial),
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Dial(_) => f.write_str("the broker in this process"),
+        }
+    }
+}
+
+/// Connects to `target`.
+pub(super) async fn connect(target: &Target<'_>) -> io::Result<(ReadHalf, WriteHalf)> {
+    match target {
+        Target::Dial(dial) => Ok(split_unix(dial.dial()?)),
+        Target::Address(Address::Unix(path)) => Ok(split_unix(UnixStream::connect(path).await?)),
+        Target::Address(Address::Tcp { host, port }) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             // Requests are written whole: waiting for more would only delay them.
             stream.set_nodelay(true)?;
