@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::cleaner::CleanerConfig;
+use super::cluster::ClusterConfig;
 use super::error::{ConfigError, Warning};
 use super::groups::GroupSettings;
 use super::key::{Effect, Scope, Value};
@@ -120,6 +121,8 @@ pub struct BrokerConfig {
     pub metadata_max_retention_ms: i64,
     /// The log cleaner.
     pub cleaner: CleanerConfig,
+    /// The life of brokers.
+    pub cluster: ClusterConfig,
     /// What holds for a topic without settings of its own.
     pub topic_defaults: TopicConfig,
 }
@@ -288,6 +291,7 @@ impl BrokerConfig {
             metadata_max_retention_bytes: layers.integer("metadata.max.retention.bytes")?,
             metadata_max_retention_ms: layers.integer("metadata.max.retention.ms")?,
             cleaner: CleanerConfig::resolve(&layers)?,
+            cluster: ClusterConfig::resolve(&layers)?,
             topic_defaults: topic_defaults(&layers)?,
             layers,
         })

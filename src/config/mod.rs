@@ -7,6 +7,7 @@
 mod adopted;
 mod broker;
 mod cleaner;
+mod cluster;
 mod describe;
 mod error;
 mod groups;
@@ -20,6 +21,7 @@ mod topic;
 
 pub use broker::{BrokerConfig, Layers};
 pub use cleaner::CleanerConfig;
+pub use cluster::ClusterConfig;
 pub use describe::{DescribedConfig, Synonym, describe_client_metrics, describe_group};
 pub use error::{ConfigError, Warning};
 pub use groups::{ConsumerGroupSettings, GroupSettings, MigrationPolicy};

@@ -8,6 +8,8 @@ use crate::metadata::{ApplyError, Image, ImageBuilder, MetadataRecord};
 use crate::protocol::{ErrorCode, Str};
 use crate::types::Uuid;
 
+use super::sessions::BrokerSessions;
+
 /// A request, or one item of it, that is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
@@ -42,6 +44,7 @@ impl From<ApplyError> for Refusal {
 }
 
 /// What a decision may look at and build on.
+#[allow(dead_code, reason = "decisions on brokers are being built on it")]
 pub(super) struct Context<'a> {
     /// The image as it will be once everything decided so far is in the log.
     pub builder: &'a mut ImageBuilder,
@@ -55,6 +58,14 @@ pub(super) struct Context<'a> {
     pub draw_id: &'a mut dyn FnMut() -> Uuid,
     /// Where the search for replicas begins, so that topics spread.
     pub next_start: &'a mut usize,
+    /// Which brokers were heard of, and when.
+    pub sessions: &'a mut BrokerSessions,
+    /// Milliseconds of the clock that never goes back.
+    pub elapsed_ms: i64,
+    /// The offset that the first record of the decision gets.
+    pub next_offset: i64,
+    /// The cluster's id.
+    pub cluster_id: &'a str,
 }
 
 impl Context<'_> {

@@ -30,6 +30,7 @@ use super::brokers::{
 use super::decision::{Answer, Context, Decision, Refusal};
 use super::error::ControllerError;
 use super::metadata_log::{MetadataLog, Opened, StartDisk};
+use super::sessions::BrokerSessions;
 use super::snapshots::SnapshotFacts;
 
 /// How many requests are decided before their records are written.
@@ -128,6 +129,8 @@ pub(super) struct Driver {
     pub static_config: Arc<BrokerConfig>,
     pub config: Arc<BrokerConfig>,
     pub node_id: i32,
+    pub cluster_id: Arc<str>,
+    pub sessions: BrokerSessions,
     pub clock: Arc<dyn Clock>,
     pub next_start: usize,
     /// The way to this thread, for the one that writes a snapshot.
@@ -243,6 +246,8 @@ impl Driver {
     /// Decides on a group of requests and answers all of them.
     fn decide(&mut self, mut group: Vec<Box<dyn Job>>) {
         let now_ms = self.clock.now_ms();
+        let elapsed_ms = i64::try_from(self.clock.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let mut next_offset = self.log.end_offset().0;
         let level = level_of(&self.image);
         let mut builder = self.image.builder();
         let mut appends: Vec<Vec<u8>> = Vec::new();
@@ -255,8 +260,13 @@ impl Driver {
                 node_id: self.node_id,
                 draw_id: &mut draw_id,
                 next_start: &mut self.next_start,
+                sessions: &mut self.sessions,
+                elapsed_ms,
+                next_offset,
+                cluster_id: &self.cluster_id,
             };
             let records = job.decide(&mut context);
+            next_offset += records.len() as i64;
             if records.is_empty() || encoded.is_err() {
                 continue;
             }

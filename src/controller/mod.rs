@@ -24,6 +24,8 @@ mod producer_ids;
 pub mod quorum;
 mod quorum_state;
 mod replay;
+#[allow(dead_code, reason = "what reads it is being built on it")]
+mod sessions;
 mod snapshots;
 mod topic_changes;
 mod topics;
@@ -62,6 +64,7 @@ use decision::{Answer, Context, Decision};
 use deferred_sync::DeferredSync;
 use driver::{Command, Driver, Pending, Shared};
 use metadata_log::Home;
+use sessions::BrokerSessions;
 
 /// How many replicas' directories are noted at once, as in Kafka.
 const ASSIGNMENTS_MAX: usize = 2_250;
@@ -114,6 +117,7 @@ pub struct Controller {
     shared: Arc<Shared>,
     commands: Arc<Mutex<Option<Sender<Command>>>>,
     node_id: i32,
+    cluster_id: Arc<str>,
     config: Arc<BrokerConfig>,
 }
 
@@ -159,14 +163,18 @@ impl Controller {
         let shared = Shared::new(image, opened.log.snapshots().latest());
         let image = shared.image.load_full();
         let commands = Arc::new(Mutex::new(None));
+        let cluster_id: Arc<str> = options.cluster_id.as_str().into();
+        let timeout_ms = options.config.cluster.session_timeout_ms;
         let sender = driver::spawn(Driver {
             log: opened.log,
             start_disk,
             shared: Arc::clone(&shared),
             config: driver::dynamic_config(&options.config, &image, options.node_id),
+            sessions: BrokerSessions::new(&image, timeout_ms, Some(options.node_id), 0),
             image,
             static_config: Arc::clone(&options.config),
             node_id: options.node_id,
+            cluster_id: Arc::clone(&cluster_id),
             clock: options.clock,
             next_start: 0,
             commands: Arc::downgrade(&commands),
@@ -175,7 +183,7 @@ impl Controller {
             failure: None,
         })?;
         *commands.lock() = Some(sender);
-        Ok(Self { shared, commands, node_id: options.node_id, config: options.config })
+        Ok(Self { shared, commands, node_id: options.node_id, cluster_id, config: options.config })
     }
 
     /// What the cluster has agreed on so far.
@@ -320,6 +328,10 @@ impl Controller {
             node_id: self.node_id,
             draw_id: &mut driver::draw_id,
             next_start: &mut 0,
+            sessions: &mut BrokerSessions::default(),
+            elapsed_ms: 0,
+            next_offset: self.image().end_offset().0,
+            cluster_id: &self.cluster_id,
         };
         let mut answer = decide(&mut context).answer;
         answer.refuse(&Refusal::new(ErrorCode::NotController, "The controller is shutting down."));
