@@ -433,7 +433,7 @@ impl LogDirectory {
     /// The disk failed.
     pub fn truncate_log(&self, log: &mut Log, offset: Offset, now_ms: i64) -> Result<bool, StorageError> {
         if offset < log.log_end_offset() {
-            self.lower_recovery_point(log.partition(), offset)?;
+            self.lower_recovery_point(log.partition(), log.end_cut_at(offset)?)?;
         }
         log.truncate_to(offset, now_ms)
     }

@@ -5,13 +5,28 @@ use crate::storage::error::StorageError;
 use crate::types::Offset;
 
 impl Log {
-    /// Removes everything from `offset` on; a batch that holds `offset` goes whole. `true` where anything went.
-    /// The removed segments keep their files under `.deleted` names for `file.delete.delay.ms`.
+    /// Where the log ends once it is cut at `offset`: before a batch that holds `offset` and begins before it. A
+    /// log that ended inside a batch would have a hole there, which the next recovery takes for a loss.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn end_cut_at(&self, offset: Offset) -> Result<Offset, StorageError> {
+        if offset >= self.log_end_offset || offset < self.first_segment_base_offset() {
+            return Ok(offset);
+        }
+        let holder = self.segments[self.segment_slot(offset)].find(&self.place, offset)?;
+        Ok(holder.map_or(offset, |batch| batch.base_offset.min(offset)))
+    }
+
+    /// Removes everything from `offset` on; a batch that holds `offset` goes whole, and the log ends where it
+    /// began ([`Log::end_cut_at`]). `true` where anything went. The removed segments keep their files under
+    /// `.deleted` names for `file.delete.delay.ms`.
     ///
     /// # Errors
     /// The disk failed.
     pub fn truncate_to(&mut self, offset: Offset, now_ms: i64) -> Result<bool, StorageError> {
         assert!(offset.0 >= 0, "offsets are not negative");
+        let offset = self.end_cut_at(offset)?;
         if offset >= self.log_end_offset {
             // Nothing is there to remove, but an epoch may have been noted that the leader does not know.
             self.has_unstored_epochs |= self.epochs.truncate_from_end(offset);

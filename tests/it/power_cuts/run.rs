@@ -258,9 +258,6 @@ impl Run {
 
     /// Cuts the log's end off, as a follower does, and goes on in a younger epoch.
     pub fn truncate(&mut self, name: &str, offset: i64) {
-        // Epochs end where batches do.
-        let written = self.story.partitions[name].written.iter().filter(|one| one.cut.is_none());
-        let offset = written.map(|one| one.base).filter(|base| *base <= offset).max().unwrap_or(offset);
         let (from, now_ms) = (self.disk.changes(), self.now_ms);
         let log = self.logs.get_mut(name).unwrap();
         let directory = self.directories.as_ref().unwrap().of(log).unwrap();

@@ -244,18 +244,32 @@ fn truncation_removes_the_batch_that_holds_the_offset_and_all_behind_it() {
     }
     let segments = log.segment_count();
     assert!(log.truncate_to(Offset(25), NOW).unwrap());
-    assert_eq!((log.log_end_offset(), log.high_watermark()), (Offset(25), Offset(25)));
+    assert_eq!((log.log_end_offset(), log.high_watermark()), (Offset(24), Offset(24)));
     assert!(log.segment_count() < segments);
     assert_eq!(values(&log).len(), 24);
     assert!(!log.truncate_to(Offset(25), NOW).unwrap());
-    assert_eq!(append(&mut log, &batch(&["new"])).base_offset, Offset(25));
+    assert_eq!(append(&mut log, &batch(&["new"])).base_offset, Offset(24));
     let log = world.reopen_clean(log);
     assert_eq!(values(&log).last().unwrap(), "new");
     let (log, _) = {
         drop(log);
         world.reopen_unclean(Offset(0))
     };
-    assert_eq!((values(&log).len(), log.log_end_offset()), (25, Offset(26)));
+    assert_eq!((values(&log).len(), log.log_end_offset()), (25, Offset(25)));
+}
+
+#[test]
+fn what_follows_a_truncation_inside_a_batch_survives_a_kill() {
+    let world = World::new();
+    let mut log = world.create();
+    append_times(&mut log, 3, &batch(&["a", "b", "c"]));
+    assert!(log.truncate_to(Offset(7), NOW).unwrap());
+    log.roll(NOW).unwrap();
+    append(&mut log, &batch(&["behind"]));
+    drop(log);
+    let (log, recovered) = world.reopen_unclean(Offset(0));
+    assert_eq!(recovered.fault, None);
+    assert_eq!((values(&log).last().unwrap().as_str(), log.log_end_offset()), ("behind", Offset(7)));
 }
 
 #[test]

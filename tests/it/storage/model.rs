@@ -148,15 +148,14 @@ impl Run {
     fn truncate(&mut self) {
         let range = (self.model.end - self.model.start + 1) as usize;
         let to = self.model.end - (self.random.below(range) as i64).min(self.random.below(20) as i64);
-        // At the end of a batch, as replicas do: a recovery takes the hole that is left inside one for a loss.
-        self.model.batches.retain(|batch| batch.last_offset < to);
-        let to = self
-            .model
-            .batches
-            .last()
-            .map_or(self.model.start, |batch| (batch.last_offset + 1).max(self.model.start));
         self.log.truncate_to(Offset(to), NOW).unwrap();
-        self.model.end = to;
+        // A batch that is cut goes whole, also one that begins below the log's start.
+        let cut = self.model.batches.iter().find(|batch| batch.last_offset >= to);
+        let end = cut.map_or(to, |batch| batch.last_offset + 1 - batch.entries.len() as i64);
+        self.model.batches.retain(|batch| batch.last_offset < to);
+        self.model.end = end;
+        self.model.start = self.model.start.min(end);
+        assert_eq!(self.log.log_end_offset(), Offset(end), "cut at {to}");
         for (index, next) in self.model.sequences.iter_mut().enumerate() {
             let last = self.model.batches.iter().rev().find(|batch| batch.producer == Some(index as i64));
             let header = last.map(|batch| BatchHeader::parse(&batch.sent).unwrap());
