@@ -321,7 +321,13 @@ class World:
     def shared(self, kind=None):
         """One broker for all suites that do not mind others."""
         kind = kind or self.target
-        return self.once(f"shared {kind}", lambda: self.broker(kind, f"shared-{kind}"))
+        return self.once(f"shared {kind}", lambda: self.broker(kind, f"shared-{kind}-{len(self.running)}"))
+
+    def end_shared(self, kind):
+        """Stops that broker, for a suite that needs its directory at rest; the next to ask for it gets a new one."""
+        broker = self.shared(kind)
+        del self.kept[f"shared {kind}"]
+        broker.stop()
 
     def has(self, client):
         """Whether this machine can run the client at all. Only Go's are not fetched, and klamm may not be built

@@ -1,6 +1,6 @@
 """kafka-dump-log and `klamm dump-segment` print the same lines, for directories that either broker wrote in this run.
 
-This suite ends the brokers that the others shared: it comes last.
+It ends the brokers that the others shared, and reads what these made there: it comes last.
 """
 
 import shutil
@@ -90,7 +90,7 @@ def cases(world, book):
         for codec in CODECS:
             world.client("java", bootstrap).produce(
                 topic=f"dumped-{codec}", records=records_for("java"), codec=codec, idempotent=codec != "none")
-        broker.stop()
+        world.end_shared(kind)
         copy = world.folder / f"dumped-{kind}"
         shutil.copytree(broker.log_dir, copy)
         book.case(f"verify and kafka-dump-log agree about a directory by {kind}", agree, world, copy)
