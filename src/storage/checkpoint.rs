@@ -47,6 +47,15 @@ fn wrong(line: usize, why: impl Into<String>) -> CheckpointError {
     CheckpointError { line, why: why.into() }
 }
 
+/// As much of a line as is worth showing.
+pub(in crate::storage) fn shown(line: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    match line.char_indices().nth(CHARS_MAX) {
+        None => format!("{line:?}"),
+        Some((end, _)) => format!("{:?} and more", &line[..end]),
+    }
+}
+
 fn text(bytes: &[u8]) -> Result<&str, CheckpointError> {
     std::str::from_utf8(bytes).map_err(|error| wrong(0, format!("not UTF-8: {error}")))
 }
@@ -60,7 +69,7 @@ fn parse_entries<T>(
     let mut lines = text(bytes)?.lines();
     let Some(version) = lines.next() else { return Ok(Vec::new()) };
     if version.trim() != "0" {
-        return Err(wrong(1, format!("version {version:?}; 0 is the only one known")));
+        return Err(wrong(1, format!("version {}; 0 is the only one known", shown(version))));
     }
     let count = lines.next().and_then(|line| line.trim().parse::<usize>().ok());
     let count =
@@ -69,7 +78,7 @@ fn parse_entries<T>(
     for (index, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let mut words = line.split_ascii_whitespace();
         let entry = parse(&mut words).filter(|_| words.next().is_none());
-        entries.push(entry.ok_or_else(|| wrong(index + 3, format!("not an entry: {line:?}")))?);
+        entries.push(entry.ok_or_else(|| wrong(index + 3, format!("not an entry: {}", shown(line))))?);
     }
     if entries.len() != count {
         return Err(wrong(2, format!("{count} entries are announced, {} are there", entries.len())));
@@ -124,7 +133,7 @@ pub fn render_epochs(epochs: impl ExactSizeIterator<Item = (LeaderEpoch, Offset)
 }
 
 /// What `meta.properties` says: whose directory this is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MetaProperties {
     /// 1. Version 0 was written by brokers before KRaft; it is refused.
     pub version: i32,
@@ -152,8 +161,8 @@ impl MetaProperties {
             let (key, value) = line
                 .split_once(['=', ':'])
                 .map(|(key, value)| (key.trim(), value.trim()))
-                .ok_or_else(|| wrong(index + 1, format!("not `key=value`: {line:?}")))?;
-            let bad = || wrong(index + 1, format!("{key} has no legal value: {value:?}"));
+                .ok_or_else(|| wrong(index + 1, format!("not `key=value`: {}", shown(line))))?;
+            let bad = || wrong(index + 1, format!("{key} has no legal value: {}", shown(value)));
             match key {
                 "version" => {
                     found.version = value.parse().map_err(|_| bad())?;
@@ -203,12 +212,12 @@ pub fn parse_partition_metadata(bytes: &[u8]) -> Result<Uuid, CheckpointError> {
         let line = lines.next().unwrap_or_default();
         match line.split_once(':') {
             Some((found, value)) if found.trim() == key => Ok(value.trim()),
-            _ => Err(wrong(number, format!("{key:?} is expected, not {line:?}"))),
+            _ => Err(wrong(number, format!("{key:?} is expected, not {}", shown(line)))),
         }
     };
     let version = value(1, "version")?;
     if version != "0" {
-        return Err(wrong(1, format!("version {version:?}; 0 is the only one known")));
+        return Err(wrong(1, format!("version {}; 0 is the only one known", shown(version))));
     }
     let id: Uuid = value(2, "topic_id")?.parse().map_err(|error| wrong(2, format!("{error}")))?;
     if id.is_zero() {

@@ -428,6 +428,106 @@ fn a_repair_takes_out_what_is_bad_and_keeps_every_sound_batch() {
     assert!(code == 0 && !said.contains("mended"), "{said}");
 }
 
+/// A change to one file of a clean directory, what `verify` says of it, and what the repair does.
+fn repair_one(
+    file: &str,
+    change: &dyn Fn(&mut Vec<u8>),
+) -> (String, i32, String, PathBuf, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("d");
+    copy(&testdata("clean"), &root);
+    let path = root.join(file);
+    let mut bytes = fs::read(&path).unwrap();
+    change(&mut bytes);
+    fs::write(&path, bytes).unwrap();
+    let found = lines(&damage(&check(&root)));
+    assert_ne!(found, "", "{file}");
+    let (code, said) = repair(&root);
+    (found, code, said, root, folder)
+}
+
+#[test]
+fn a_repair_mends_what_another_file_says_too() {
+    let snapshot = "__cluster_metadata-0/00000000000000000194-0000000001.checkpoint";
+    for (file, at, remedy) in [
+        (snapshot, 300, "--repair puts it aside: the log, and the snapshot before it"),
+        (
+            "__cluster_metadata-0/00000000000000000089-0000000001.checkpoint",
+            300,
+            "puts it aside: a later snapshot",
+        ),
+        ("__cluster_metadata-0/quorum-state", 3, "--repair puts it aside: this node is the only voter"),
+        ("bootstrap.checkpoint", 30, "--repair puts it aside: the metadata log has begun"),
+        ("meta.properties", 0, ""),
+    ] {
+        let is_properties = file == "meta.properties";
+        let change = |bytes: &mut Vec<u8>| {
+            let key = b"directory.id=";
+            let at_id =
+                bytes.windows(key.len()).position(|window| window == key).map(|found| found + key.len());
+            let at = if is_properties { at_id.unwrap() } else { at };
+            bytes[at] ^= 2;
+        };
+        let (found, code, said, root, _folder) = repair_one(file, &change);
+        let remedy = if is_properties { "--repair writes cluster.id=" } else { remedy };
+        assert!(found.contains(remedy), "{file}: {found}");
+        assert_eq!((code, lines(&damage(&check(&root)))), (0, String::new()), "{file}: {said}");
+        assert!(root.join(format!("{file}.kept")).exists(), "{file}: {said}");
+        assert!(said.contains("mended"), "{said}");
+    }
+}
+
+#[test]
+fn a_hole_in_the_metadata_log_is_mended_where_a_snapshot_covers_it_and_else_explained() {
+    let log = "__cluster_metadata-0/00000000000000000000.log";
+    let bytes = fs::read(testdata("clean").join(log)).unwrap();
+    let start_of = |offset: i64| {
+        let mut at = 0;
+        while let Ok(batch) = BatchRef::first(&bytes[at..]) {
+            if batch.header.base_offset.0 >= offset {
+                return at;
+            }
+            at += batch.bytes.len();
+        }
+        panic!("no batch at {offset}");
+    };
+    let (found, code, said, root, _folder) = repair_one(log, &|bytes| bytes[start_of(40) + 30] ^= 1);
+    assert!(found.contains("--repair takes out the bytes"), "{found}");
+    assert_eq!((code, lines(&damage(&check(&root)))), (0, String::new()), "{said}");
+    let hole = start_of(200) + 30;
+    let (found, code, said, root, _folder) = repair_one(log, &|bytes| bytes[hole] ^= 1);
+    assert!(found.contains("no repair mends it: what the cluster decided at offsets"), "{found}");
+    assert_eq!(code, 3, "{said}");
+    let mut expected = bytes.clone();
+    expected[hole] ^= 1;
+    assert_eq!(fs::read(root.join(log)).unwrap(), expected, "left alone: {said}");
+}
+
+#[test]
+fn files_that_are_missing_are_found() {
+    for (file, what) in [
+        ("meta.properties", "nothing says whose directory this is"),
+        ("recovery-point-offset-checkpoint", "it is missing"),
+        ("replication-offset-checkpoint", "it is missing"),
+        ("log-start-offset-checkpoint", ""),
+        ("segments-0/00000000000000000030.index", "the index is missing"),
+        ("segments-0/00000000000000000030.timeindex", "the index is missing"),
+        ("segments-0/00000000000000000030.log", "an index without its log"),
+        ("segments-0/leader-epoch-checkpoint", "it lists nothing"),
+        ("segments-0/partition.metadata", "the topic's id is missing"),
+        ("segments-0/00000000000000000121.snapshot", "the producers' snapshot where the log ends is missing"),
+        ("transactions-0/00000000000000000002.txnindex", "is not in it"),
+        ("compacted-0/00000000000000000041.txnindex", "is not in it"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("d");
+        copy(&testdata("clean"), &root);
+        fs::remove_file(root.join(file)).unwrap();
+        let found = damage(&check(&root));
+        assert!(found.iter().any(|finding| finding.what.contains(what)), "{file}: {}", lines(&found));
+    }
+}
+
 #[test]
 fn a_repair_leaves_lost_offsets_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -451,10 +551,6 @@ fn a_repair_of_random_damage_never_loses_a_sound_batch() {
             files_below(&root).into_iter().filter(|file| fs::metadata(file).unwrap().len() > 0).collect();
         for _ in 0..5 {
             let file = &files[random.below(files.len())];
-            // Snapshots of the metadata and whose directory it is cannot be made from anything else.
-            if file.to_str().unwrap().contains("__cluster_metadata") || file.ends_with("meta.properties") {
-                continue;
-            }
             let mut bytes = fs::read(file).unwrap();
             let place = random.below(bytes.len());
             bytes[place] ^= 1 << random.below(8);

@@ -221,11 +221,9 @@ impl Pass {
     fn learn(&mut self) {
         self.unreadable.clear();
         for directory in self.targets.iter().filter_map(Target::directory) {
-            match known::read(&self.disk, directory) {
-                Ok(None) => {}
-                Ok(known) => self.known = known,
-                Err(finding) => drop(self.unreadable.insert(directory.to_owned(), *finding)),
-            }
+            let Some((known, finding)) = known::read(&self.disk, directory) else { continue };
+            self.known = Some(known);
+            self.unreadable.extend(finding.map(|finding| (directory.to_owned(), finding)));
         }
     }
 

@@ -14,7 +14,9 @@ use crate::storage::checkpoint::{
     CLEAN_SHUTDOWN_FILE, LOCK_FILE, parse_clean_shutdown, render_clean_shutdown,
 };
 use crate::storage::disk::{LockError, read_small, replace_file};
-use crate::storage::verify::{Done, Facts, Finding, Remedy, State, mend_checkpoints, mend_folder, state_of};
+use crate::storage::verify::{
+    Done, Facts, Finding, Remedy, State, mend_checkpoints, mend_folder, mend_own, state_of,
+};
 use crate::storage::{Disk, RealDisk};
 use crate::types::{Clock, SystemClock};
 
@@ -85,6 +87,7 @@ impl Repair {
             self.disk.sync_dir(&self.directory)?;
         }
         for one in found {
+            self.done.extend(mend_own(&*self.disk, &self.directory, &one.findings)?);
             self.mend_logs(one, facts.as_ref())?;
         }
         if let Some(facts) = &facts {

@@ -33,6 +33,8 @@ pub struct Plan {
     pub is_whole: bool,
     /// Partitions that are here, on their way in and out too.
     present: BTreeSet<TopicPartition>,
+    /// One of them, at least, is neither on its way nor the metadata log.
+    has_partitions: bool,
     /// Their folders, until they are looked into.
     folders: Vec<PartitionFolder>,
 }
@@ -78,6 +80,7 @@ impl Plan {
             findings: Findings::default(),
             is_whole: true,
             present: BTreeSet::new(),
+            has_partitions: false,
         };
         let mut entries = disk.list(path)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -85,6 +88,8 @@ impl Plan {
             let path = path.join(&entry.name);
             match PartitionFolder::parse(&path) {
                 Some(folder) if entry.is_folder => {
+                    plan.has_partitions |= folder.kind == FolderKind::Current
+                        && folder.partition.topic.as_str() != METADATA_TOPIC;
                     plan.present.insert(folder.partition.clone());
                     plan.folders.push(folder);
                 }
@@ -120,6 +125,7 @@ impl Plan {
             findings: Findings::default(),
             is_whole: false,
             present: partition.into_iter().collect(),
+            has_partitions: true,
             folders: Vec::new(),
         })
     }
@@ -157,7 +163,8 @@ impl Plan {
             }
             FolderKind::Future => {}
             FolderKind::Current => {
-                let is_unknown = known.is_some_and(|known| known.topic(&partition).is_none());
+                let is_unknown =
+                    known.is_some_and(|known| !known.is_unreadable && known.topic(&partition).is_none());
                 if is_unknown && partition.topic.as_str() != METADATA_TOPIC && facts.state() != State::Running
                 {
                     let what =
@@ -177,7 +184,7 @@ impl Plan {
 
     fn file(&mut self, disk: &dyn Disk, name: &str, path: &Path, state: State) -> io::Result<()> {
         match Content::of(name) {
-            Some(Content::Bootstrap) => quorum::check_snapshot(disk, path, None, &mut self.findings),
+            Some(Content::Bootstrap) => quorum::check_bootstrap(disk, path, &mut self.findings),
             Some(
                 Content::Offsets
                 | Content::MetaProperties
@@ -227,9 +234,26 @@ impl Plan {
             facts.findings.list().iter().cloned().for_each(|finding| findings.push(finding));
             if facts.state() == State::Clean {
                 self.strangers(facts, &mut findings);
+                self.missing(facts, &mut findings);
             }
         }
         findings
+    }
+
+    /// Checkpoints that a stop in order writes, where there are partitions.
+    fn missing(&self, facts: &Facts, findings: &mut Findings) {
+        if !self.has_partitions {
+            return;
+        }
+        let files =
+            [(RECOVERY_POINT_FILE, &facts.recovery_points), (HIGH_WATERMARK_FILE, &facts.high_watermarks)];
+        for (name, offsets) in files {
+            let path = facts.path().join(name);
+            // One that cannot be read was reported.
+            if offsets.is_none() && !findings.list().iter().any(|finding| finding.file == path) {
+                findings.push(Finding::damage(path, "it is missing", Remedy::WriteCheckpoint));
+            }
+        }
     }
 
     /// Partitions that a checkpoint has, and the directory has not.

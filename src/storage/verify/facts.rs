@@ -54,6 +54,10 @@ pub struct Known {
     pub topics: BTreeMap<String, KnownTopic>,
     /// Brokers by node id.
     pub brokers: BTreeMap<i32, KnownBroker>,
+    /// Who votes in the quorum, where the metadata log says so.
+    pub voters: Option<Vec<i32>>,
+    /// The metadata cannot be read as a whole: topics and brokers are not known.
+    pub is_unreadable: bool,
 }
 
 impl Known {
@@ -61,6 +65,12 @@ impl Known {
     #[must_use]
     pub fn topic(&self, partition: &TopicPartition) -> Option<&KnownTopic> {
         self.topics.get(partition.topic.as_str())
+    }
+
+    /// Whether nothing is lost when a node forgets whom it voted for: it is the only voter, or none.
+    pub(super) fn needs_no_vote(&self, node_id: Option<i32>) -> bool {
+        let (Some(voters), Some(node_id)) = (&self.voters, node_id) else { return false };
+        *voters == [node_id] || !voters.contains(&node_id)
     }
 
     /// What it says of a partition.
@@ -134,8 +144,10 @@ impl Facts {
         let path = self.path.join(name);
         let Some(bytes) = read_bounded(disk, &path)? else { return Ok(None) };
         self.files += 1;
-        // Kafka makes the cleaner's empty, and writes to it with the first cleaning.
-        if bytes.is_empty() && name == CLEANER_OFFSET_FILE {
+        // Kafka makes them empty; it writes to the cleaner's with the first cleaning, to that of high watermarks with
+        // the first partition, and to the others later or at a stop.
+        let is_lazy = name == CLEANER_OFFSET_FILE || name == HIGH_WATERMARK_FILE;
+        if bytes.is_empty() && (is_lazy || self.state != State::Clean) {
             return Ok(Some(BTreeMap::new()));
         }
         let Text { value, fault } = text::offsets(&bytes);
@@ -148,11 +160,17 @@ impl Facts {
 
     fn read_meta(&mut self, disk: &dyn Disk, known: Option<&Known>) -> io::Result<()> {
         let path = self.path.join(META_PROPERTIES_FILE);
-        let Some(bytes) = read_bounded(disk, &path)? else { return Ok(()) };
+        // No recovery mends it: a start refuses the directory, or takes it for another's.
+        let Some(bytes) = read_bounded(disk, &path)? else {
+            if self.state != State::Copy {
+                let what = "it is missing: nothing says whose directory this is";
+                self.findings.push(Finding::damage(path, what, properties_remedy(&[], known)));
+            }
+            return Ok(());
+        };
         self.files += 1;
         let Text { value, fault } = text::meta_properties(&bytes);
-        // No recovery mends it: a start refuses the directory, or takes it for another's.
-        let damage = |what: String| Finding::damage(&*path, what, Remedy::Nothing);
+        let damage = |what: String| Finding::damage(&*path, what, properties_remedy(&bytes, known));
         if let Some(fault) = fault {
             self.findings.push(damage(fault));
         }
@@ -212,6 +230,33 @@ impl Facts {
         }
         Ok(())
     }
+}
+
+/// What `meta.properties` should say: from those of its lines that are whole, and from the broker's registration.
+fn properties_remedy(bytes: &[u8], known: Option<&Known>) -> Remedy {
+    const BY_HAND: &str = "write version=1, cluster.id, node.id and directory.id by hand; another directory of this \
+                           broker has the first three, the broker's registration in the metadata log the last";
+    let text = String::from_utf8_lossy(bytes);
+    let value = |key: &str| {
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        values.next().filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic()) && !value.is_empty())
+    };
+    let find = || {
+        let brokers = &known?.brokers;
+        let of_line = value("node.id").and_then(|text| text.parse().ok());
+        let alone = brokers.keys().next().copied().filter(|_| brokers.len() == 1);
+        let node_id = of_line.filter(|id| brokers.contains_key(id)).or(alone)?;
+        let registered = &brokers.get(&node_id)?.directories;
+        let of_line = value("directory.id").and_then(|text| text.parse().ok());
+        let alone = registered.first().copied().filter(|_| registered.len() == 1);
+        Some(MetaProperties {
+            version: 1,
+            cluster_id: Some(value("cluster.id")?.to_owned()),
+            node_id: Some(node_id),
+            directory_id: Some(of_line.filter(|id| registered.contains(id)).or(alone)?),
+        })
+    };
+    find().map_or(Remedy::Person(BY_HAND), |properties| Remedy::WriteProperties(Box::new(properties)))
 }
 
 /// How a log directory was left, at this moment.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::storage::checkpoint::MetaProperties;
 use crate::types::{LeaderEpoch, Offset, Uuid};
 
 /// Findings of one log that are kept one by one; a log that is broken all over costs no more memory than that.
@@ -65,13 +66,27 @@ pub enum Remedy {
     WriteTopicId(Uuid),
     /// The directory says what its mark should say.
     WriteMark(i64),
+    /// The file is put aside: nobody needs it, for the reason given.
+    PutAside(&'static str),
+    /// What is left of the file and the metadata log say whose directory it is.
+    WriteProperties(Box<MetaProperties>),
+    /// Nothing here: this is what a person can do.
+    Person(&'static str),
+    /// Decisions of the metadata log that no snapshot holds.
+    LostDecisions {
+        /// The first offset that is lost.
+        first: Offset,
+        /// The last one.
+        last: Offset,
+    },
 }
 
 impl Remedy {
     /// Whether `--repair` mends it.
     #[must_use]
     pub fn mends(&self) -> bool {
-        !matches!(self, Self::Nothing | Self::LeftAlone | Self::Passes)
+        let is_left = matches!(self, Self::Nothing | Self::LeftAlone | Self::Passes);
+        !is_left && !matches!(self, Self::Person(_) | Self::LostDecisions { .. })
     }
 }
 
@@ -98,6 +113,18 @@ impl fmt::Display for Remedy {
             Self::WriteCheckpoint => f.write_str("--repair writes it anew"),
             Self::WriteTopicId(id) => write!(f, "--repair writes {id}, as the metadata log says"),
             Self::WriteMark(epoch) => write!(f, "--repair writes broker epoch {epoch}"),
+            Self::PutAside(why) => write!(f, "--repair puts it aside: {why}"),
+            Self::WriteProperties(properties) => {
+                let text = String::from_utf8_lossy(&properties.render()).trim_end().replace('\n', " ");
+                write!(f, "--repair writes {text}")
+            }
+            Self::Person(advice) => write!(f, "no repair mends it: {advice}"),
+            Self::LostDecisions { first, last } => write!(
+                f,
+                "no repair mends it: what the cluster decided at offsets {first} to {last} is lost, no snapshot holds \
+                 it, and recovery would cut off all that came later too; put this folder of a backup or of another \
+                 controller in its place"
+            ),
         }
     }
 }
@@ -194,6 +221,11 @@ impl Findings {
     #[must_use]
     pub fn list(&self) -> &[Finding] {
         &self.list
+    }
+
+    /// Those that were kept, to be changed; not in how bad they are.
+    pub(super) fn list_mut(&mut self) -> &mut [Finding] {
+        &mut self.list
     }
 
     /// Takes them out.

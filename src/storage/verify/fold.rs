@@ -259,7 +259,9 @@ impl Joined {
                         self.unless_cleaned.push(finding.at(odd.position).of(odd.offset));
                     }
                 }
-                Event::Open { producer_id, offset } => self.producers.opened(producer_id, offset),
+                Event::Open { producer_id, offset, has_records } => {
+                    self.producers.opened(producer_id, offset, has_records);
+                }
                 Event::End(end) => self.ended(&path, &end)?,
                 Event::Snapshot(offset) => self.snapshot(context, offset)?,
             }

@@ -11,7 +11,7 @@ use super::entries::OffsetEntries;
 use super::facts::{Facts, Known, read_bounded};
 use super::finding::{Finding, Findings, Remedy, Severity};
 use super::fold::Fold;
-use super::quorum;
+use super::quorum::{self, MetadataSnapshots};
 use super::text::{self, Text};
 use super::unit::{Counts, Tools, Unit, UnitReport, read_unit};
 use crate::storage::METADATA_TOPIC;
@@ -39,6 +39,8 @@ pub struct LogCheck {
     files: u64,
     /// Of the folder's small files and names.
     findings: Findings,
+    /// Of the metadata log alone.
+    metadata: Option<MetadataSnapshots>,
     fold: Mutex<Fold>,
 }
 
@@ -133,16 +135,19 @@ impl LogCheck {
         let is_quorum = context.partition.as_ref().is_some_and(|one| one.topic.as_str() == METADATA_TOPIC);
         let mut files = names.files;
         if is_quorum {
-            files += quorum::check_state(&context, &mut findings)?;
+            let node_id = facts.and_then(|facts| facts.meta.as_ref()?.node_id);
+            files += quorum::check_state(&context, node_id, known, &mut findings)?;
         }
+        let mut snapshots = MetadataSnapshots::default();
         for (offset, epoch, path) in &names.metadata_snapshots {
-            quorum::check_snapshot(&*context.disk, path, Some((*offset, *epoch)), &mut findings)?;
+            snapshots.check(&*context.disk, path, (*offset, *epoch))?;
         }
         let mut units = Vec::new();
         for slot in 0..context.segments.len() {
             plan_units(&context, slot, &mut units)?;
         }
-        Ok(Self { context, kind, units, files, findings, fold: Mutex::default() })
+        let metadata = is_quorum.then_some(snapshots);
+        Ok(Self { context, kind, units, files, findings, metadata, fold: Mutex::default() })
     }
 
     /// How many units there are.
@@ -187,13 +192,21 @@ impl LogCheck {
     /// What the log came to, once all units were read.
     #[must_use]
     pub fn finish(self) -> LogOutcome {
-        let Self { context, kind, files, mut findings, fold, .. } = self;
+        let Self { context, kind, files, mut findings, metadata, fold, .. } = self;
         let folded = fold.into_inner().finish(&context);
         findings.append(folded.findings);
+        let end = folded.end.unwrap_or(context.log_start);
+        match metadata {
+            Some(snapshots) => {
+                snapshots.conclude(context.segments.first().map(|first| first.base), end, &mut findings);
+            }
+            None if kind == FolderKind::Current => check_last_snapshot(&context, end, &mut findings),
+            None => {}
+        }
         LogOutcome {
             start: context.log_start,
             first_base: context.segments.first().map(|first| first.base),
-            end: folded.end.unwrap_or(context.log_start),
+            end,
             first_epoch_start: context.epochs.as_ref().and_then(|epochs| Some(epochs.first()?.1)),
             latest_epoch: context.epochs.as_ref().and_then(|epochs| epochs.last()).copied(),
             counts: folded.counts,
@@ -287,6 +300,20 @@ fn check_snapshots(context: &Context, findings: &mut Findings) -> io::Result<()>
         }
     }
     Ok(())
+}
+
+/// A stop in order leaves a snapshot of the producers where the log ends. Without any, Kafka's next start takes
+/// producers for forgotten, and their next batches for wrong or new.
+fn check_last_snapshot(context: &Context, end: Offset, findings: &mut Findings) {
+    let has_batches = context.segments.iter().any(|segment| segment.bytes > 0);
+    if context.state == State::Clean && has_batches && context.snapshots.last() != Some(&end) {
+        let what = "the producers' snapshot where the log ends is missing";
+        let path = context.path(end, Suffix::Snapshot);
+        // Of a log whose end is damaged, more is said already.
+        if !findings.list().iter().any(|finding| matches!(finding.remedy, Remedy::Cut)) {
+            findings.push(Finding::damage(path, what, Remedy::DropSnapshot).of(end));
+        }
+    }
 }
 
 fn check_orphans(context: &Context, names: &Names, findings: &mut Findings) {

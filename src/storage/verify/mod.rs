@@ -12,7 +12,8 @@
 //! start mends in silence is a note: bytes behind the last whole batch, zero tails of preallocated indexes, checkpoints
 //! that lag. Nothing sound may follow such bytes, though: what recovery would cut off with them is damage.
 //!
-//! What cannot be seen: a base offset that was changed in a log that was compacted, if the order of offsets is kept.
+//! What cannot be seen: a base offset that was changed in a log that was compacted, if the order of offsets is kept; and
+//! whole entries that an index lacks (when one is due depends on settings of the time): look-ups read further.
 
 mod beside;
 mod context;
@@ -37,5 +38,5 @@ pub use directory::{Plan, folder_of, is_log_directory};
 pub use facts::{Facts, Known, KnownBroker, KnownPartition, KnownTopic, state_of};
 pub use finding::{FINDINGS_MAX, Finding, Findings, Remedy, Severity};
 pub use log::{LogCheck, LogOutcome};
-pub use repair::{Done, mend_checkpoints, mend_folder};
+pub use repair::{Done, mend_checkpoints, mend_folder, mend_own};
 pub use unit::{Counts, Tools};

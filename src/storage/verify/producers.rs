@@ -51,6 +51,7 @@ pub(super) enum Event {
     Open {
         producer_id: ProducerId,
         offset: Offset,
+        has_records: bool,
     },
     End(End),
     /// Everything so far lies before the offset of a producer snapshot.
@@ -114,7 +115,8 @@ impl Trail {
         let id = header.producer_id;
         let mut walking = self.producers.get(&id).copied().unwrap_or_default();
         if header.is_transactional() && !walking.is_open {
-            self.events.push(Event::Open { producer_id: id, offset: header.base_offset });
+            let (offset, has_records) = (header.base_offset, header.record_count > 0);
+            self.events.push(Event::Open { producer_id: id, offset, has_records });
             walking.is_open = true;
             self.producers.insert(id, walking);
         }
@@ -186,6 +188,8 @@ struct Known {
     last_offset: Offset,
     last_timestamp_ms: i64,
     open_since: Option<Offset>,
+    /// The open transaction has records in the log: no cleaning has been there.
+    has_records: bool,
     /// What is known was read in this log, not in a snapshot alone.
     was_seen: bool,
 }
@@ -196,6 +200,8 @@ pub(super) struct Aborted {
     pub(super) producer_id: ProducerId,
     /// Where the transaction began; `None` where nothing of it is in the log.
     pub(super) first_offset: Option<Offset>,
+    /// Its records are in the log: cleaning takes those of aborted transactions away.
+    pub(super) has_records: bool,
     pub(super) marker: Offset,
     pub(super) last_stable_offset: Offset,
 }
@@ -228,6 +234,7 @@ impl Producers {
                     last_offset: entry.last_offset,
                     last_timestamp_ms: entry.timestamp_ms,
                     open_since: entry.transaction_first_offset,
+                    has_records: false,
                     was_seen: false,
                 },
             );
@@ -242,6 +249,7 @@ impl Producers {
         let known = self.known.get(&run.producer_id).copied();
         let odd = known.and_then(|known| odd_beginning(&known, run));
         let open_since = known.and_then(|known| known.open_since);
+        let has_records = known.is_some_and(|known| known.has_records);
         self.insert(
             run.producer_id,
             Known {
@@ -250,6 +258,7 @@ impl Producers {
                 last_offset: run.last_offset,
                 last_timestamp_ms: run.last_timestamp_ms,
                 open_since,
+                has_records,
                 was_seen: true,
             },
         );
@@ -257,18 +266,20 @@ impl Producers {
     }
 
     /// A batch of a transaction came.
-    pub(super) fn opened(&mut self, producer_id: ProducerId, offset: Offset) {
+    pub(super) fn opened(&mut self, producer_id: ProducerId, offset: Offset, has_records: bool) {
         let fresh = Known {
             epoch: ProducerEpoch::NONE,
             last_sequence: NO_SEQUENCE,
             last_offset: Offset::UNKNOWN,
             last_timestamp_ms: i64::MIN,
             open_since: None,
+            has_records: false,
             was_seen: true,
         };
         let known = self.known.entry(producer_id).or_insert(fresh);
         if known.open_since.is_none() {
             known.open_since = Some(offset);
+            known.has_records = has_records;
             self.open.insert(offset, producer_id);
         }
     }
@@ -296,12 +307,14 @@ impl Producers {
                 last_offset: kept.map_or(Offset::UNKNOWN, |known| known.last_offset),
                 last_timestamp_ms: end.timestamp_ms,
                 open_since: None,
+                has_records: false,
                 was_seen: true,
             },
         );
         let aborted = Aborted {
             producer_id: end.producer_id,
             first_offset,
+            has_records: known.is_some_and(|known| known.has_records),
             marker: end.offset,
             last_stable_offset: self.open.keys().next().copied().unwrap_or(end.offset.next()),
         };

@@ -5,28 +5,117 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::context::Context;
-use super::facts::read_bounded;
-use super::finding::{Finding, Findings, Remedy};
+use super::context::{Context, State};
+use super::facts::{Known, read_bounded};
+use super::finding::{Finding, Findings, Remedy, Severity};
 use super::window::{Buffer, TRUSTED_SIZE_MAX, Window};
 use crate::record::{
     BATCH_HEADER_SIZE, BatchHeader, BatchRef, ControlKey, ControlType, InflateLimits, Scratch, check_stored,
 };
+use crate::storage::METADATA_TOPIC;
 use crate::storage::disk::{Access, Disk};
 use crate::types::{LeaderEpoch, Offset};
 
 /// The file's name.
 pub(super) const STATE_FILE: &str = "quorum-state";
 
-/// Checks `quorum-state`; how many files that were.
-pub(super) fn check_state(context: &Context, findings: &mut Findings) -> io::Result<u64> {
+/// Checks `quorum-state` of this node; how many files that were.
+pub(super) fn check_state(
+    context: &Context,
+    node_id: Option<i32>,
+    known: Option<&Known>,
+    findings: &mut Findings,
+) -> io::Result<u64> {
+    const VOTE_IS_LOST: &str = "whom this node voted for is lost, and it must not vote twice: take it out of the \
+                                quorum, empty this folder and add it again";
+    const NEEDS_NO_VOTE: &str = "this node is the only voter, or none, and the next start makes it anew";
     let path = context.folder.join(STATE_FILE);
-    let Some(bytes) = read_bounded(&*context.disk, &path)? else { return Ok(0) };
+    let needs_none = known.is_some_and(|known| known.needs_no_vote(node_id));
+    let Some(bytes) = read_bounded(&*context.disk, &path)? else {
+        let was_started = context.segments.iter().any(|segment| segment.bytes > 0);
+        if was_started && context.state != State::Copy {
+            let remedy = if needs_none { Remedy::Passes } else { Remedy::Person(VOTE_IS_LOST) };
+            let severity = if needs_none { Severity::Note } else { Severity::Damage };
+            findings.push(Finding::damage(path, "it is missing", remedy).as_bad_as(severity));
+        }
+        return Ok(0);
+    };
     let latest = context.epochs.as_ref().and_then(|epochs| epochs.last()).map(|(epoch, _)| *epoch);
     if let Err(what) = state_fault(&bytes, latest) {
-        findings.push(Finding::damage(path, what, Remedy::Nothing).as_bad_as(context.severity_of_files()));
+        let remedy = if needs_none { Remedy::PutAside(NEEDS_NO_VOTE) } else { Remedy::Person(VOTE_IS_LOST) };
+        findings.push(Finding::damage(path, what, remedy).as_bad_as(context.severity_of_files()));
     }
     Ok(1)
+}
+
+/// Snapshots of the metadata in the folder, looked at.
+#[derive(Debug, Default)]
+pub(super) struct MetadataSnapshots {
+    /// Where those end that are sound.
+    sound: Vec<Offset>,
+    damaged: Vec<(Offset, Finding)>,
+}
+
+impl MetadataSnapshots {
+    /// Looks at one.
+    pub(super) fn check(
+        &mut self,
+        disk: &dyn Disk,
+        path: &Path,
+        (end, epoch): (Offset, i32),
+    ) -> io::Result<()> {
+        match snapshot_fault(disk, path, epoch)? {
+            Some(finding) => self.damaged.push((end, finding)),
+            None => self.sound.push(end),
+        }
+        Ok(())
+    }
+
+    /// Once the log is known, which goes from `first_base` to `log_end`: what else says the same as a damaged
+    /// snapshot, and as bytes of the log that are lost.
+    pub(super) fn conclude(self, first_base: Option<Offset>, log_end: Offset, findings: &mut Findings) {
+        const LATER: &str = "a later snapshot holds all of it";
+        const LOG: &str = "the log, and the snapshot before it if there is one, say the same";
+        const ALONE: &str = "the metadata before its offset is in no other file here: put this folder of a backup or of \
+                             another controller in its place";
+        let Self { sound, damaged } = self;
+        let begins_at = |offset: Offset| first_base.is_some_and(|first| first <= offset && offset <= log_end);
+        let is_replaced = begins_at(Offset::ZERO) || sound.iter().any(|end| begins_at(*end));
+        for (end, mut finding) in damaged {
+            finding.remedy = if sound.iter().any(|sound| *sound > end) {
+                Remedy::PutAside(LATER)
+            } else if is_replaced && end <= log_end && log_end > Offset::ZERO {
+                Remedy::PutAside(LOG)
+            } else {
+                Remedy::Person(ALONE)
+            };
+            findings.push(finding);
+        }
+        for finding in findings.list_mut() {
+            if let Remedy::TakeOut { first, last, .. } = finding.remedy
+                && !sound.iter().any(|end| *end > last)
+            {
+                finding.remedy = Remedy::LostDecisions { first, last };
+            }
+        }
+    }
+}
+
+/// Checks `bootstrap.checkpoint` of a log directory.
+pub(super) fn check_bootstrap(disk: &dyn Disk, path: &Path, findings: &mut Findings) -> io::Result<()> {
+    const NEVER_STARTED: &str = "this node never started: format the directory again";
+    const STARTED: &str = "the metadata log has begun, and nobody reads it any more";
+    let Some(mut finding) = snapshot_fault(disk, path, 0)? else { return Ok(()) };
+    let folder = path.with_file_name(format!("{METADATA_TOPIC}-0"));
+    let mut has_begun = false;
+    if disk.stat(&folder)?.is_some() {
+        for entry in disk.list(&folder)?.iter().filter(|entry| entry.name.ends_with(".log")) {
+            has_begun |= disk.stat(&folder.join(&entry.name))?.is_some_and(|stat| stat.len > 0);
+        }
+    }
+    finding.remedy = if has_begun { Remedy::PutAside(STARTED) } else { Remedy::Person(NEVER_STARTED) };
+    findings.push(finding);
+    Ok(())
 }
 
 /// What is wrong with the file; `latest` is the last epoch of the log.
@@ -84,24 +173,19 @@ fn state_fault(bytes: &[u8], latest: Option<LeaderEpoch>) -> Result<(), String> 
     Ok(())
 }
 
-/// Checks a snapshot of the metadata, or `bootstrap.checkpoint`: batches without a gap from offset 0 on, all of the
-/// snapshot's epoch, from its header to its footer.
-pub(super) fn check_snapshot(
-    disk: &dyn Disk,
-    path: &Path,
-    id: Option<(Offset, i32)>,
-    findings: &mut Findings,
-) -> io::Result<()> {
+/// What is wrong with a snapshot of the metadata, or `bootstrap.checkpoint`: batches without a gap from offset 0 on, all
+/// of the snapshot's epoch, from its header to its footer.
+fn snapshot_fault(disk: &dyn Disk, path: &Path, epoch: i32) -> io::Result<Option<Finding>> {
     let file = match disk.open(path, Access::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let end = file.len()?;
     let mut buffer = Buffer::default();
     let mut window = Window::new(file, &mut buffer, end);
-    let epoch = LeaderEpoch(id.map_or(0, |(_, epoch)| epoch));
-    let mut check = SnapshotCheck { epoch, next: Offset::ZERO, last: None, scratch: Scratch::new() };
+    let mut check =
+        SnapshotCheck { epoch: LeaderEpoch(epoch), next: Offset::ZERO, last: None, scratch: Scratch::new() };
     let mut position = 0;
     while position < end {
         match check.batch(&mut window, position)? {
@@ -109,15 +193,13 @@ pub(super) fn check_snapshot(
             Err((offset, what)) => {
                 // A snapshot is written whole and renamed: nothing of it is torn by a crash.
                 let finding = Finding::damage(path, what, Remedy::Nothing).at(position);
-                findings.push(offset.map_or(finding.clone(), |offset| finding.of(offset)));
-                return Ok(());
+                return Ok(Some(offset.map_or(finding.clone(), |offset| finding.of(offset))));
             }
         }
     }
-    if check.last != Some(ControlType::SnapshotFooter) {
-        findings.push(Finding::damage(path, "it does not end with a footer", Remedy::Nothing).at(end));
-    }
-    Ok(())
+    let is_whole = check.last == Some(ControlType::SnapshotFooter);
+    let what = "it does not end with a footer";
+    Ok((!is_whole).then(|| Finding::damage(path, what, Remedy::Nothing).at(end)))
 }
 
 struct SnapshotCheck {

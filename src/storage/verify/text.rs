@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::storage::checkpoint::{
     CheckpointError, MetaProperties, parse_epochs, parse_offsets, parse_partition_metadata,
-    render_partition_metadata,
+    render_partition_metadata, shown,
 };
 use crate::types::{LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
 
@@ -86,8 +86,12 @@ pub(super) fn meta_properties(bytes: &[u8]) -> Text<MetaProperties> {
                 !key.is_empty() && !value.is_empty() && is_clear && (!is_numeric || is_number(value))
             });
             if !is_written {
-                return Err(format!("line {}: no broker writes {line:?}", index + 1));
+                return Err(format!("line {}: no broker writes {}", index + 1, shown(line)));
             }
+        }
+        keys.sort_unstable();
+        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("{} is there twice", pair[0]));
         }
         let missing = ["version", "cluster.id", "node.id"].into_iter().find(|key| !keys.contains(key));
         missing.map_or(Ok(()), |key| Err(format!("{key} is missing")))
@@ -106,7 +110,7 @@ fn lines(bytes: &[u8], is_entry: impl Fn(&[&str]) -> bool) -> Result<(), String>
             _ => is_entry(&words),
         };
         if !is_right {
-            return Err(format!("line {}: no broker writes {line:?}", index + 1));
+            return Err(format!("line {}: no broker writes {}", index + 1, shown(line)));
         }
     }
     Ok(())

@@ -54,17 +54,11 @@ impl Transactions {
         let mut said = Said::default();
         loop {
             let Some(entry) = self.peek(&mut said.findings)? else {
-                if aborted.first_offset.is_some() && is_certain {
-                    let what = format!("the transaction aborted at {} is not in it", aborted.marker);
-                    said.unless_cleaned.push(self.finding(what).of(aborted.marker));
-                }
+                self.missing(aborted, is_certain, &mut said);
                 return Ok(said);
             };
             if entry.last_offset > aborted.marker {
-                if aborted.first_offset.is_some() && is_certain {
-                    let what = format!("the transaction aborted at {} is not in it", aborted.marker);
-                    said.unless_cleaned.push(self.finding(what).of(aborted.marker));
-                }
+                self.missing(aborted, is_certain, &mut said);
                 return Ok(said);
             }
             let position = self.position;
@@ -77,6 +71,17 @@ impl Transactions {
             self.compare(&entry, aborted, position, is_certain, &mut said);
             return Ok(said);
         }
+    }
+
+    /// No entry is for this marker.
+    fn missing(&self, aborted: &Aborted, is_certain: bool, said: &mut Said) {
+        if aborted.first_offset.is_none() || !is_certain {
+            return;
+        }
+        let what = format!("the transaction aborted at {} is not in it", aborted.marker);
+        let finding = self.finding(what).of(aborted.marker);
+        let list = if aborted.has_records { &mut said.findings } else { &mut said.unless_cleaned };
+        list.push(finding);
     }
 
     fn compare(

@@ -6,7 +6,9 @@
 //! cleaning leaves them. Indexes, epochs and producers' snapshots are made by recovery itself, from the whole log.
 //!
 //! Left alone: batches that are sound and do not fit between their neighbours (recovery would cut them off), lost
-//! offsets, and everything but torn ends in the metadata log, where a hole would be a decision that is forgotten.
+//! offsets, and holes in the metadata log that no snapshot covers: they are decisions that would be forgotten. What
+//! only the cluster knows (a damaged snapshot, whose directory it is, a vote) is mended where another file says the
+//! same; else the finding says what a person can do.
 
 mod edits;
 
@@ -62,10 +64,8 @@ pub fn mend_folder(
     let Some(PartitionFolder { partition, .. }) = PartitionFolder::parse(folder) else {
         return Ok(Vec::new());
     };
-    let is_quorum = partition.topic.as_str() == METADATA_TOPIC;
-    let is_left = |finding: &&Finding| {
-        finding.remedy == Remedy::LeftAlone || (is_quorum && matches!(finding.remedy, Remedy::TakeOut { .. }))
-    };
+    let is_left =
+        |finding: &&Finding| matches!(finding.remedy, Remedy::LeftAlone | Remedy::LostDecisions { .. });
     // Recovery would cut off what is left alone, and begin anew where the log ends before its start.
     if findings.iter().any(is_left) || log.end < log.start {
         return Ok(Vec::new());
@@ -115,6 +115,19 @@ fn mend_logs(disk: &Arc<dyn Disk>, folder: &Path, findings: &[&Finding]) -> io::
     Ok(done)
 }
 
+/// Mends files of the log directory itself that no log says anything about: whose it is, and what it began with.
+///
+/// # Errors
+/// The disk failed.
+pub fn mend_own(disk: &dyn Disk, directory: &Path, findings: &[Finding]) -> Result<Vec<Done>, StorageError> {
+    let is_own = |finding: &&Finding| {
+        finding.file.parent() == Some(directory)
+            && matches!(finding.remedy, Remedy::PutAside(_) | Remedy::WriteProperties(_))
+    };
+    let findings: Vec<&Finding> = findings.iter().filter(is_own).collect();
+    put_away(disk, &findings).map_err(StorageError::io("mend", directory))
+}
+
 /// Puts away the small files that are wrong; recovery makes them anew, but for the topic's id.
 fn put_away(disk: &dyn Disk, findings: &[&Finding]) -> io::Result<Vec<Done>> {
     let mut done = Vec::new();
@@ -123,11 +136,21 @@ fn put_away(disk: &dyn Disk, findings: &[&Finding]) -> io::Result<Vec<Done>> {
         let path = &finding.file;
         match &finding.remedy {
             Remedy::MakeEpochs | Remedy::DropSnapshot => {
-                let kept = put_aside(disk, path)?;
-                done.push(Done::new(
-                    &**path,
-                    format!("made anew from the log; the old one is {}", kept.display()),
-                ));
+                let what = match put_aside(disk, path)? {
+                    Some(kept) => format!("made anew from the log; the old one is {}", kept.display()),
+                    None => "made anew from the log".to_owned(),
+                };
+                done.push(Done::new(&**path, what));
+            }
+            Remedy::PutAside(_) => {
+                if let Some(kept) = put_aside(disk, path)? {
+                    done.push(Done::new(&**path, format!("moved to {}", kept.display())));
+                }
+            }
+            Remedy::WriteProperties(properties) => {
+                put_aside(disk, path)?;
+                replace_file(disk, path, &properties.render())?;
+                done.push(Done::new(&**path, "written anew, as the metadata log says"));
             }
             Remedy::WriteTopicId(id) => {
                 put_aside(disk, path)?;
@@ -140,13 +163,15 @@ fn put_away(disk: &dyn Disk, findings: &[&Finding]) -> io::Result<Vec<Done>> {
     Ok(done)
 }
 
-/// Renames a file to its `.kept` name; one that is missing is fine.
-fn put_aside(disk: &dyn Disk, path: &Path) -> io::Result<PathBuf> {
-    let kept = edits::suffixed(path, KEPT_SUFFIX);
-    if disk.stat(path)?.is_some() {
-        disk.rename(path, &kept)?;
+/// Renames a file to its `.kept` name; `None` where there is none.
+fn put_aside(disk: &dyn Disk, path: &Path) -> io::Result<Option<PathBuf>> {
+    if disk.stat(path)?.is_none() {
+        return Ok(None);
     }
-    Ok(kept)
+    let kept = edits::suffixed(path, KEPT_SUFFIX);
+    disk.rename(path, &kept)?;
+    path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))?;
+    Ok(Some(kept))
 }
 
 /// Writes those of the directory's checkpoints anew that `findings` name, or that say something else of the logs in
@@ -211,12 +236,15 @@ pub fn mend_checkpoints(
             && fresh.iter().all(|(partition, offset)| old.get(partition) == Some(offset));
         let is_named = findings.iter().any(|one| one.file == path && one.remedy == Remedy::WriteCheckpoint);
         if is_named || (!is_same && !mended.is_empty()) {
-            let kept = edits::suffixed(&path, KEPT_SUFFIX);
-            let bytes = read_small(disk, &path).map_err(StorageError::io("read", &path))?.unwrap_or_default();
-            replace_file(disk, &kept, &bytes).map_err(StorageError::io("replace", &kept))?;
+            let mut what = "written anew".to_owned();
+            if let Some(bytes) = read_small(disk, &path).map_err(StorageError::io("read", &path))? {
+                let kept = edits::suffixed(&path, KEPT_SUFFIX);
+                replace_file(disk, &kept, &bytes).map_err(StorageError::io("replace", &kept))?;
+                what = format!("written anew; the old one is {}", kept.display());
+            }
             let rendered = render_offsets(fresh.into_iter());
             replace_file(disk, &path, &rendered).map_err(StorageError::io("replace", &path))?;
-            done.push(Done::new(&*path, format!("written anew; the old one is {}", kept.display())));
+            done.push(Done::new(&*path, what));
         }
     }
     Ok(done)
