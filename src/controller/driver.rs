@@ -424,8 +424,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// Adds one batch.
+    /// Adds one batch; none where there are no records.
     fn write(&mut self, records: &[MetadataRecord]) -> Result<(), ControllerError> {
+        if records.is_empty() {
+            return Ok(());
+        }
         for record in records {
             let unfit = |error: crate::metadata::ApplyError| ControllerError::Record(error.to_string());
             self.builder.apply(record.clone()).map_err(unfit)?;
@@ -454,12 +457,25 @@ impl Start<'_> {
     }
 }
 
-/// Starts the thread.
-pub(super) fn spawn(driver: Driver) -> Result<Sender<Command>, ControllerError> {
+/// The thread; who drops it waits for its end. Nothing is written behind the back of the next one on the directory.
+#[derive(Debug)]
+pub(super) struct DriverThread(Option<JoinHandle<()>>);
+
+impl Drop for DriverThread {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take().filter(|it| it.thread().id() != std::thread::current().id()) {
+            // It has panicked, or it has not: it is gone.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the thread. It ends once the sender is gone.
+pub(super) fn spawn(driver: Driver) -> Result<(Sender<Command>, DriverThread), ControllerError> {
     let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("controller".to_owned())
         .spawn(move || driver.run(&receiver))
         .map_err(|error| ControllerError::System(format!("the controller's thread cannot start: {error}")))?;
-    Ok(sender)
+    Ok((sender, DriverThread(Some(thread))))
 }

@@ -58,9 +58,9 @@ impl FoundMetadata {
         is_adopted(&self.replayed.image, node_id)
     }
 
-    /// Nothing was ever there.
+    /// Nothing was ever there, or the first start was cut short: nobody was told of what its log may hold.
     pub(super) fn is_new(&self) -> bool {
-        self.replayed.is_fresh() && self.state.is_none() && self.bootstrap.is_none()
+        self.replayed.snapshot.is_none() && self.state.is_none() && self.bootstrap.is_none()
     }
 }
 
@@ -76,7 +76,8 @@ impl Claimant {
         let (disk, bootstrap_file) = (&*self.disk, self.metadata_dir.join(BOOTSTRAP_FILE));
         let state_file = folder.join(QUORUM_STATE_FILE);
         let replayed = replay(disk, &folder)?;
-        let bootstrap = read_bootstrap(disk, &bootstrap_file)?;
+        // One without a record says nothing, as one that is not there.
+        let bootstrap = read_bootstrap(disk, &bootstrap_file)?.filter(|records| !records.is_empty());
         let state = self.read_state(&state_file)?;
         if let Some((file, voters)) = &replayed.voters {
             self.check_voters(file, voters)?;

@@ -5,7 +5,6 @@
 //! `00000000000000000000-0000000000.checkpoint` (the voters), `quorum-state`, and the log itself, which begins
 //! with LeaderChange, KRaftVersion and KRaftVoters in one control batch. Every start is a new leader epoch.
 
-use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::protocol::messages::leader_change_message::{LeaderChangeMessage, Vote
 use crate::protocol::messages::voters_record::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
 use crate::protocol::{Message, encode_to_bytes};
 use crate::record::{BatchBuilder, Compression, ControlType};
-use crate::storage::disk::{Access, replace_file};
+use crate::storage::disk::replace_file;
 use crate::storage::{AppendOrigin, Disk, Log, LogHome, LogOptions, METADATA_TOPIC, OpenHints, ReadError};
 use crate::types::{LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
 
@@ -31,6 +30,9 @@ use super::snapshots::{SnapshotJob, SnapshotLimits, Snapshots};
 
 /// The level that a new directory is formatted with.
 const NEWEST_LEVEL: i16 = *LEVELS.end();
+
+/// The snapshot that a new directory is formatted with: before all records.
+const FIRST_SNAPSHOT: SnapshotId = SnapshotId { end_offset: Offset::ZERO, epoch: LeaderEpoch(0) };
 
 /// The log, open for the leader of a quorum of one.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(super) struct Home<'a> {
     pub claimant: &'a Claimant,
     pub node: &'a NodeIdentity,
     pub config: &'a BrokerConfig,
+    /// Every directory was left clean.
+    pub is_clean: bool,
     pub now_ms: i64,
 }
 
@@ -80,6 +84,8 @@ impl Home<'_> {
         if is_new {
             self.format(&folder)?;
             replayed.kraft_version = 1;
+        } else if state.is_none() && bootstrap.is_none() && replayed.snapshot == Some(FIRST_SNAPSHOT) {
+            self.write_bootstrap()?;
         }
         let log = self.open_log(&folder, &replayed)?;
         let start = log.first_segment_base_offset();
@@ -110,30 +116,37 @@ impl Home<'_> {
         Ok(Opened { log, image: replayed.image, bootstrap })
     }
 
-    /// Writes what `kafka-storage format --standalone` writes.
+    /// Writes what `kafka-storage format --standalone` writes. First the voters, with the folder that they are in:
+    /// features without voters are those of a quorum with static ones.
     fn format(&self, folder: &Path) -> Result<(), ControllerError> {
-        let id = SnapshotId { end_offset: Offset::ZERO, epoch: LeaderEpoch(0) };
-        let head = SnapshotHead { id, last_contained_timestamp_ms: 0, now_ms: self.now_ms, voters: None };
+        let directory = &self.claimant.metadata_dir;
+        let head = SnapshotHead {
+            id: FIRST_SNAPSHOT,
+            last_contained_timestamp_ms: self.now_ms,
+            now_ms: self.now_ms,
+            voters: Some(self.voters_record()),
+        };
+        let snapshot = SnapshotWriter::new(&head, NEWEST_LEVEL)?.finish()?;
+        let path = folder.join(FIRST_SNAPSHOT.file_name());
+        replace_file(self.disk(), &path, &snapshot).map_err(io(&path))?;
+        self.disk().sync_dir(directory).map_err(io(directory))?;
+        self.write_bootstrap()
+    }
+
+    /// The features that a log begins with.
+    fn write_bootstrap(&self) -> Result<(), ControllerError> {
+        let head = SnapshotHead {
+            id: FIRST_SNAPSHOT,
+            last_contained_timestamp_ms: 0,
+            now_ms: self.now_ms,
+            voters: None,
+        };
         let mut bootstrap = SnapshotWriter::new(&head, NEWEST_LEVEL)?;
         for record in feature_records() {
             bootstrap.append(&record)?;
         }
-        self.write_file(&self.claimant.metadata_dir.join(BOOTSTRAP_FILE), &bootstrap.finish()?)?;
-        let head = SnapshotHead {
-            last_contained_timestamp_ms: self.now_ms,
-            voters: Some(self.voters_record()),
-            ..head
-        };
-        let snapshot = SnapshotWriter::new(&head, NEWEST_LEVEL)?.finish()?;
-        self.write_file(&folder.join(id.file_name()), &snapshot)
-    }
-
-    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), ControllerError> {
-        let file = self.disk().open(path, Access::Replace).map_err(io(path))?;
-        file.write_at(&mut [IoSlice::new(bytes)], 0).map_err(io(path))?;
-        file.sync().map_err(io(path))?;
-        let folder = path.parent().unwrap_or(&self.claimant.metadata_dir);
-        self.disk().sync_dir(folder).map_err(io(folder))
+        let path = self.claimant.metadata_dir.join(BOOTSTRAP_FILE);
+        replace_file(self.disk(), &path, &bootstrap.finish()?).map_err(io(&path))
     }
 
     fn voters_record(&self) -> VotersRecord {
@@ -162,9 +175,13 @@ impl Home<'_> {
         let partition = TopicPartition::new(metadata_topic()?, 0);
         let (home, options, now_ms) = (self.home, log_options(self.config), self.now_ms);
         let snapshot_end = replayed.snapshot.map(|id| id.end_offset);
-        // Replaying has checked every batch; only the last segment's indexes may still be behind.
+        // Replaying has checked every batch; only the indexes may be behind. Those of the segment before the last
+        // were not synced yet where the last had just begun.
+        let may_be_behind = if self.is_clean { 1 } else { 2 };
+        let synced_to =
+            replayed.segments.iter().rev().take(may_be_behind).last().copied().unwrap_or_default();
         let hints = OpenHints {
-            recovery_point: replayed.segments.last().copied().unwrap_or_default(),
+            recovery_point: synced_to.min(replayed.end_offset),
             log_start_offset: snapshot_end.filter(|_| replayed.segments.is_empty()),
             ..OpenHints::default()
         };
@@ -302,8 +319,10 @@ impl MetadataLog {
         self.batch.build_into(out).map_err(unwritable)
     }
 
-    /// Appends whole batches; they are in the page cache, not yet on disk.
+    /// Appends whole batches; they are in the page cache, not yet on disk. What was appended before is on disk
+    /// first: a power cut leaves no hole between two segments.
     pub(super) fn append(&mut self, batches: &[u8], now_ms: i64) -> Result<(), ControllerError> {
+        self.log.flush()?;
         self.log.append_as_leader(batches, self.epoch, AppendOrigin::Quorum, now_ms)?;
         self.bytes_since_snapshot += batches.len() as u64;
         self.last_timestamp_ms = now_ms;

@@ -62,7 +62,7 @@ pub use found::{Claimant, FoundMetadata};
 use brokers::NodeIdentity;
 use decision::{Answer, Context, Decision};
 use deferred_sync::DeferredSync;
-use driver::{Command, Driver, Pending, Shared};
+use driver::{Command, Driver, DriverThread, Pending, Shared};
 use metadata_log::Home;
 use sessions::BrokerSessions;
 
@@ -116,6 +116,8 @@ impl ControllerOptions {
 pub struct Controller {
     shared: Arc<Shared>,
     commands: Arc<Mutex<Option<Sender<Command>>>>,
+    /// Behind the way to it: that is given up first.
+    _thread: Arc<DriverThread>,
     node_id: i32,
     cluster_id: Arc<str>,
     config: Arc<BrokerConfig>,
@@ -157,7 +159,9 @@ impl Controller {
             rack: options.config.rack.clone(),
             log_dirs: options.log_dir_ids,
         };
-        let opening = Home { home: &home, claimant: &claimant, node: &node, config: &options.config, now_ms };
+        let is_clean = options.clean_broker_epoch.is_some();
+        let config = &*options.config;
+        let opening = Home { home: &home, claimant: &claimant, node: &node, config, is_clean, now_ms };
         let mut opened = opening.open(found)?;
         let image = driver::begin(&mut opened, &node, &options.config, options.clean_broker_epoch, now_ms)?;
         let shared = Shared::new(image, opened.log.snapshots().latest());
@@ -165,7 +169,7 @@ impl Controller {
         let commands = Arc::new(Mutex::new(None));
         let cluster_id: Arc<str> = options.cluster_id.as_str().into();
         let timeout_ms = options.config.cluster.session_timeout_ms;
-        let sender = driver::spawn(Driver {
+        let (sender, thread) = driver::spawn(Driver {
             log: opened.log,
             start_disk,
             shared: Arc::clone(&shared),
@@ -183,7 +187,8 @@ impl Controller {
             failure: None,
         })?;
         *commands.lock() = Some(sender);
-        Ok(Self { shared, commands, node_id: options.node_id, cluster_id, config: options.config })
+        let _thread = Arc::new(thread);
+        Ok(Self { shared, commands, _thread, node_id: options.node_id, cluster_id, config: options.config })
     }
 
     /// What the cluster has agreed on so far.

@@ -38,13 +38,6 @@ pub(super) struct Replayed {
     pub bytes_since_snapshot: u64,
 }
 
-impl Replayed {
-    /// Neither a snapshot nor a segment was there.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.segments.is_empty() && self.snapshot.is_none()
-    }
-}
-
 /// Reads the folder `__cluster_metadata-0`; one that is missing is a fresh start.
 pub(super) fn replay(disk: &dyn Disk, folder: &Path) -> Result<Replayed, ControllerError> {
     let names = names_in(disk, folder)?;

@@ -3,6 +3,7 @@
 //!
 //! `KLAMM_POWER_CUTS=n` takes n seeds where `cargo test` takes one or two, and says how much was run.
 
+mod broker;
 mod check;
 mod run;
 mod story;
