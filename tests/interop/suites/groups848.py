@@ -182,8 +182,9 @@ def mixed(tools, bootstrap):
         lines = [line.split() for line in described.splitlines() if line.startswith("g-mixed")]
         expect("members", len(lines), 3)
         expect_in("columns", "TARGET-ASSIGNMENT", described)
-        state = tools.out("consumer-groups", *to, "--describe", "--group", "g-mixed", "--state", "--verbose")
-        expect_in("state", "Stable", state)
+        # The members have their partitions before the coordinator has heard that they do.
+        state = lambda: tools.out("consumer-groups", *to, "--describe", "--group", "g-mixed", "--state", "--verbose")
+        wait_until("the group is Stable", lambda: "Stable" in state())
         members.stop("j1")
         members.settle(["r1", "j2"], names("mixed"))
         tools.out("topics", *to, "--alter", "--topic", "mixed", "--partitions", PARTITIONS + 2)
