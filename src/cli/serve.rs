@@ -50,6 +50,14 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     node: Option<i32>,
 
+    /// The voters of the quorum, this node among them or not; the node's own entry is its controller listener
+    #[arg(long, value_name = "ID@HOST:PORT,…", hide = true)]
+    quorum: Option<String>,
+
+    /// The id of a new cluster [default: drawn; of several voters, made of their list]
+    #[arg(long, value_name = "ID", hide = true)]
+    cluster_id: Option<String>,
+
     /// A server.properties of Apache Kafka
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -167,7 +175,17 @@ impl Args {
             }
         };
         let (listen, advertise) = (self.listen, self.advertise);
-        Ok(Layers { file, flags: self.settings, listen, advertise, dirs, node: self.node })
+        let (quorum, cluster_id) = (self.quorum, self.cluster_id);
+        Ok(Layers {
+            file,
+            flags: self.settings,
+            listen,
+            advertise,
+            dirs,
+            node: self.node,
+            quorum,
+            cluster_id,
+        })
     }
 }
 
@@ -182,6 +200,8 @@ mod tests {
             listen: Vec::new(),
             advertise: Vec::new(),
             node: None,
+            quorum: None,
+            cluster_id: None,
             config: None,
             settings: Vec::new(),
         }

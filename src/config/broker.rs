@@ -11,6 +11,7 @@ use super::key::{Effect, Scope, Value};
 use super::layers::{BrokerLayers, key};
 use super::listeners::{AdvertisedListener, Listener, ListenerSettings, from_flags};
 use super::nearest::{nearest, suggest};
+use super::quorum::{self, QuorumConfig};
 use super::table;
 use super::topic::TopicConfig;
 
@@ -29,6 +30,10 @@ pub struct Layers {
     pub dirs: Vec<PathBuf>,
     /// `--node`.
     pub node: Option<i32>,
+    /// `--quorum ID@HOST:PORT,…`
+    pub quorum: Option<String>,
+    /// `--cluster-id`
+    pub cluster_id: Option<String>,
 }
 
 /// Every setting of a broker that something here reads. Times are milliseconds.
@@ -123,6 +128,10 @@ pub struct BrokerConfig {
     pub cleaner: CleanerConfig,
     /// The life of brokers.
     pub cluster: ClusterConfig,
+    /// The quorum of a node that is not alone.
+    pub quorum: Option<QuorumConfig>,
+    /// The id that a new cluster gets (`--cluster-id`).
+    pub cluster_id: Option<String>,
     /// What holds for a topic without settings of its own.
     pub topic_defaults: TopicConfig,
 }
@@ -160,6 +169,12 @@ impl BrokerConfig {
             fixed.insert("node.id".to_owned(), node.to_string());
             fixed.remove("broker.id");
         }
+        if let Some(quorum) = &layers.quorum {
+            let node_id =
+                fixed.get("node.id").or_else(|| fixed.get("broker.id")).and_then(|id| id.parse().ok());
+            let listeners = fixed.get("listeners").cloned().unwrap_or_else(|| default_text("listeners"));
+            fixed.extend(quorum::from_flag(quorum, node_id, &listeners)?);
+        }
         fixed.extend(from_flags(&layers.listen, &layers.advertise, &fixed)?);
         // Empty, it only takes the place of what a file advertises.
         fixed.retain(|name, value| name != "advertised.listeners" || !value.is_empty());
@@ -175,7 +190,7 @@ impl BrokerConfig {
             config.metadata_log_dir.clone_from(&layers.dirs[0]);
             config.log_dirs = layers.dirs;
         }
-        config.check_lone_node()?;
+        config.cluster_id = layers.cluster_id;
         Ok((config, warnings))
     }
 
@@ -198,7 +213,12 @@ impl BrokerConfig {
         };
         let layers = BrokerLayers { cluster: known(cluster), broker: known(broker), ..self.layers.clone() };
         let built = Self::build(layers)?;
-        Ok(Self { log_dirs: self.log_dirs.clone(), metadata_log_dir: self.metadata_log_dir.clone(), ..built })
+        Ok(Self {
+            log_dirs: self.log_dirs.clone(),
+            metadata_log_dir: self.metadata_log_dir.clone(),
+            cluster_id: self.cluster_id.clone(),
+            ..built
+        })
     }
 
     /// The same broker, once its directory or a default has said which node it is.
@@ -239,8 +259,10 @@ impl BrokerConfig {
             Ok(u32::try_from(layers.integer(name)?).ok().filter(|bytes| *bytes > 0))
         };
         let count = |name: &str| layers.size::<usize>(name);
+        let node_id = node_id(&layers)?;
+        let quorum = QuorumConfig::resolve(&layers, node_id, &listeners)?;
         Ok(Self {
-            node_id: node_id(&layers)?,
+            node_id,
             rack: layers.text("broker.rack")?,
             listeners,
             advertised_listeners,
@@ -292,39 +314,11 @@ impl BrokerConfig {
             metadata_max_retention_ms: layers.integer("metadata.max.retention.ms")?,
             cleaner: CleanerConfig::resolve(&layers)?,
             cluster: ClusterConfig::resolve(&layers)?,
+            quorum,
+            cluster_id: None,
             topic_defaults: topic_defaults(&layers)?,
             layers,
         })
-    }
-
-    /// What the quorum keys of a node without company may say.
-    fn check_lone_node(&self) -> Result<(), ConfigError> {
-        const PART: &str = "a quorum of more than one node";
-        let refuse = |name: &str, value: String| {
-            Err(ConfigError::NotBuilt { name: name.to_owned(), value, part: PART.to_owned() })
-        };
-        let roles = self.layers.list("process.roles")?;
-        if roles.len() != 2 {
-            return refuse("process.roles", roles.join(","));
-        }
-        let voters = self.layers.list("controller.quorum.voters")?;
-        let own = |voter: &str| {
-            let id = voter.split_once('@').and_then(|(id, _)| id.parse::<i32>().ok());
-            id.is_some() && (self.node_id.is_none() || id == self.node_id)
-        };
-        if voters.len() > 1 || voters.iter().any(|voter| !own(voter)) {
-            return refuse("controller.quorum.voters", voters.join(","));
-        }
-        let servers = self.layers.list("controller.quorum.bootstrap.servers")?;
-        let own_port = |server: &String| {
-            let port = server.rsplit_once(':').map(|(_, port)| port);
-            self.controller_listeners()
-                .any(|listener| listener.address.to_string().rsplit_once(':').map(|(_, own)| own) == port)
-        };
-        if servers.len() > 1 || !(voters.len() == 1 || servers.iter().all(own_port)) {
-            return refuse("controller.quorum.bootstrap.servers", servers.join(","));
-        }
-        Ok(())
     }
 
     /// The listeners that serve clients.
@@ -414,8 +408,17 @@ fn resolve_listeners(layers: &BrokerLayers) -> Result<(Vec<Listener>, Vec<Advert
         protocol_map: &text("listener.security.protocol.map")?,
         protocol_map_is_set: layers.set("listener.security.protocol.map").is_some(),
         controller_names: &layers.list("controller.listener.names")?,
+        is_controller: layers.list("process.roles")?.iter().any(|role| role == "controller"),
     }
     .resolve()
+}
+
+/// Kafka's default of a key, or ours.
+pub(super) fn default_text(name: &str) -> String {
+    match table::find(Scope::Broker, name).map(|key| key.fallback()) {
+        Some(super::Fallback::Value(text)) => text.to_owned(),
+        _ => String::new(),
+    }
 }
 
 fn log_dirs(layers: &BrokerLayers) -> Result<Vec<PathBuf>, ConfigError> {

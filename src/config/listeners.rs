@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::broker::default_text;
 use super::error::ConfigError;
-use super::table;
 
 /// What is spoken on a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -176,6 +176,8 @@ pub(super) struct ListenerSettings<'a> {
     /// The map was set by somebody, not Kafka's default.
     pub protocol_map_is_set: bool,
     pub controller_names: &'a [String],
+    /// Only a controller listens by these names; a broker calls by them.
+    pub is_controller: bool,
 }
 
 impl ListenerSettings<'_> {
@@ -273,7 +275,7 @@ impl ListenerSettings<'_> {
         endpoints: &[(String, ListenAddress)],
     ) -> Result<(), ConfigError> {
         let missing = controllers.iter().all(|name| endpoints.iter().all(|(known, _)| known != name));
-        if missing && !controllers.is_empty() {
+        if missing && self.is_controller && !controllers.is_empty() {
             return Err(ConfigError::Conflict(format!(
                 "controller.listener.names={} names no listener of listeners={}",
                 controllers.join(","),
@@ -342,11 +344,7 @@ pub(super) fn from_flags(
     advertise: &[String],
     configured: &BTreeMap<String, String>,
 ) -> Result<Vec<(String, String)>, ConfigError> {
-    let default = |name: &str| match table::find(super::Scope::Broker, name).map(|key| key.fallback()) {
-        Some(super::Fallback::Value(text)) => text.to_owned(),
-        _ => String::new(),
-    };
-    let current = |name: &str| configured.get(name).cloned().unwrap_or_else(|| default(name));
+    let current = |name: &str| configured.get(name).cloned().unwrap_or_else(|| default_text(name));
     let mut endpoints = parse_endpoints("listeners", &current("listeners"))?;
     let mut map = current("listener.security.protocol.map");
     let mut settings = Vec::new();
@@ -419,6 +417,7 @@ mod tests {
             protocol_map: MAP,
             protocol_map_is_set: true,
             controller_names: &controller_names,
+            is_controller: true,
         }
         .resolve()
         .map_err(|error| error.to_string())

@@ -16,6 +16,7 @@ mod layers;
 mod listeners;
 mod nearest;
 pub mod properties;
+mod quorum;
 pub mod table;
 mod topic;
 
@@ -29,4 +30,5 @@ pub use key::{ConfigKey, Effect, Fallback, Importance, Kind, Scope, Update, Vali
 pub use layers::ConfigSource;
 pub use listeners::{AdvertisedListener, ListenAddress, Listener, SecurityProtocol};
 pub use nearest::{edit_distance, nearest, suggest};
+pub use quorum::{ControllerAddress, QuorumConfig};
 pub use topic::{CleanupPolicy, CompressionSetting, MessageTimestampType, TopicConfig};

@@ -486,6 +486,10 @@ impl Answer for AlterConfigsResponse {
             (response.error_code, response.error_message) = refusal.fields();
         }
     }
+
+    fn codes(&self) -> Vec<i16> {
+        self.responses.iter().map(|item| item.error_code).collect()
+    }
 }
 
 impl Answer for IncrementalAlterConfigsResponse {
@@ -493,5 +497,9 @@ impl Answer for IncrementalAlterConfigsResponse {
         for response in self.responses.iter_mut().filter(|response| response.error_code == 0) {
             (response.error_code, response.error_message) = refusal.fields();
         }
+    }
+
+    fn codes(&self) -> Vec<i16> {
+        self.responses.iter().map(|item| item.error_code).collect()
     }
 }

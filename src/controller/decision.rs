@@ -84,6 +84,11 @@ pub(super) struct Decision<A> {
 pub(super) trait Answer: Send + 'static {
     /// Refuses every item that was not refused already.
     fn refuse(&mut self, refusal: &Refusal);
+
+    /// The error codes in it that may say that somebody else is the controller.
+    fn codes(&self) -> Vec<i16> {
+        Vec::new()
+    }
 }
 
 /// The most bytes of settings in one request: its records stand in one batch.

@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use crate::config::BrokerConfig;
 use crate::metadata::record::{LEVEL_CONTROLLER_REGISTRATION, LEVEL_TRANSACTIONS, LEVELS};
 use crate::metadata::snapshot::SnapshotId;
-use crate::metadata::{ConfigResource, Image, METADATA_VERSION, MetadataRecord};
+use crate::metadata::{ConfigResource, Image, ImageBuilder, METADATA_VERSION, MetadataRecord};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::begin_transaction_record::BeginTransactionRecord;
 use crate::protocol::messages::end_transaction_record::EndTransactionRecord;
@@ -29,6 +29,7 @@ use super::brokers::{
 };
 use super::decision::{Answer, Context, Decision, Refusal};
 use super::error::ControllerError;
+use super::member::{Leader, MemberCommand};
 use super::metadata_log::{MetadataLog, Opened, StartDisk};
 use super::sessions::BrokerSessions;
 use super::snapshots::SnapshotFacts;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub changes: watch::Sender<Arc<Image>>,
     /// The newest snapshot; told once what it stands for is deleted.
     pub snapshot: watch::Sender<Option<SnapshotId>>,
+    /// Who leads the quorum.
+    pub leader: watch::Sender<Leader>,
 }
 
 impl Shared {
@@ -59,10 +62,11 @@ impl Shared {
             image: ArcSwap::new(Arc::clone(&image)),
             changes: watch::Sender::new(image),
             snapshot: watch::Sender::new(snapshot),
+            leader: watch::Sender::default(),
         })
     }
 
-    fn publish(&self, image: Image) -> Arc<Image> {
+    pub(super) fn publish(&self, image: Image) -> Arc<Image> {
         let image = Arc::new(image);
         self.image.store(Arc::clone(&image));
         self.changes.send_replace(Arc::clone(&image));
@@ -88,6 +92,11 @@ pub(super) struct Pending<A, F> {
 impl<A, F> Pending<A, F> {
     pub(super) fn new(decide: F, reply: oneshot::Sender<A>) -> Self {
         Self { decide, answer: None, reply }
+    }
+
+    /// One that nobody waits for.
+    pub(super) fn unasked(decide: F) -> Self {
+        Self::new(decide, oneshot::channel().0)
     }
 }
 
@@ -116,8 +125,58 @@ pub(super) enum Command {
     Maintain,
     /// A snapshot is on disk, or why it is not.
     SnapshotWritten(SnapshotId, Result<SnapshotFacts, ControllerError>),
+    /// What concerns the quorum of a node that is not alone.
+    Member(MemberCommand),
     /// Close the log and end.
     Shutdown(oneshot::Sender<Result<(), ControllerError>>),
+}
+
+/// What decisions are taken with, besides the image.
+pub(super) struct Desk<'a> {
+    pub config: &'a BrokerConfig,
+    pub static_config: &'a BrokerConfig,
+    pub node_id: i32,
+    pub cluster_id: &'a str,
+    pub next_start: &'a mut usize,
+    pub sessions: &'a mut BrokerSessions,
+    pub elapsed_ms: i64,
+    /// The offset that the next record gets.
+    pub next_offset: i64,
+}
+
+/// Decides on each request of a group, on what was decided before it. Returns the appends to make: each request's
+/// records stand in one batch, unless they are too many for one.
+pub(super) fn decide_all(
+    group: &mut [Box<dyn Job>],
+    builder: &mut ImageBuilder,
+    desk: &mut Desk<'_>,
+    mut encode: impl FnMut(&[MetadataRecord], &mut Vec<u8>) -> Result<(), ControllerError>,
+) -> Result<Vec<Vec<u8>>, ControllerError> {
+    let mut appends: Vec<Vec<u8>> = Vec::new();
+    for job in group {
+        let records = job.decide(&mut Context {
+            builder,
+            config: desk.config,
+            static_config: desk.static_config,
+            node_id: desk.node_id,
+            draw_id: &mut draw_id,
+            next_start: desk.next_start,
+            sessions: desk.sessions,
+            elapsed_ms: desk.elapsed_ms,
+            next_offset: desk.next_offset,
+            cluster_id: desk.cluster_id,
+        });
+        desk.next_offset += records.len() as i64;
+        for records in records.chunks(BATCH_RECORDS_MAX) {
+            let mut batch = Vec::new();
+            encode(records, &mut batch)?;
+            match appends.last_mut() {
+                Some(last) if last.len() + batch.len() <= APPEND_BYTES_MAX => last.append(&mut batch),
+                _ => appends.push(batch),
+            }
+        }
+    }
+    Ok(appends)
 }
 
 /// The state of the thread.
@@ -159,6 +218,8 @@ impl Driver {
                     Command::Decide(job) => group.push(job),
                     Command::Maintain => self.maintain(),
                     Command::SnapshotWritten(id, written) => self.take_snapshot(id, written),
+                    // Alone there is no quorum to ask: whoever waits hears that nobody answers.
+                    Command::Member(_) => {}
                     Command::Shutdown(reply) => shutdown = Some(reply),
                 }
                 let more = shutdown.is_none() && group.len() < GROUP_MAX;
@@ -247,36 +308,26 @@ impl Driver {
     fn decide(&mut self, mut group: Vec<Box<dyn Job>>) {
         let now_ms = self.clock.now_ms();
         let elapsed_ms = i64::try_from(self.clock.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let mut next_offset = self.log.end_offset().0;
         let level = level_of(&self.image);
         let mut builder = self.image.builder();
-        let mut appends: Vec<Vec<u8>> = Vec::new();
-        let mut encoded = Ok(());
-        for job in &mut group {
-            let mut context = Context {
-                builder: &mut builder,
-                config: &self.config,
-                static_config: &self.static_config,
-                node_id: self.node_id,
-                draw_id: &mut draw_id,
-                next_start: &mut self.next_start,
-                sessions: &mut self.sessions,
-                elapsed_ms,
-                next_offset,
-                cluster_id: &self.cluster_id,
-            };
-            let records = job.decide(&mut context);
-            next_offset += records.len() as i64;
-            if records.is_empty() || encoded.is_err() {
-                continue;
-            }
-            let mut batch = Vec::new();
-            encoded = self.log.encode(&records, level, now_ms, &mut batch);
-            match appends.last_mut() {
-                Some(last) if last.len() + batch.len() <= APPEND_BYTES_MAX => last.append(&mut batch),
-                _ => appends.push(batch),
-            }
-        }
+        let mut desk = Desk {
+            config: &self.config,
+            static_config: &self.static_config,
+            node_id: self.node_id,
+            cluster_id: &self.cluster_id,
+            next_start: &mut self.next_start,
+            sessions: &mut self.sessions,
+            elapsed_ms,
+            next_offset: self.log.end_offset().0,
+        };
+        let log = &mut self.log;
+        let decided = decide_all(&mut group, &mut builder, &mut desk, |records, out| {
+            log.encode(records, level, now_ms, out)
+        });
+        let (appends, encoded) = match decided {
+            Ok(appends) => (appends, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
         let written = match (&self.failure, encoded) {
             (Some(refusal), _) => Err(refusal.clone()),
             // Nothing was written, and what was decided is forgotten.
@@ -388,7 +439,7 @@ pub(super) fn begin(
 }
 
 /// The records that a log without features begins with.
-fn bootstrap(features: &[MetadataRecord], config: &BrokerConfig) -> Vec<MetadataRecord> {
+pub(super) fn bootstrap(features: &[MetadataRecord], config: &BrokerConfig) -> Vec<MetadataRecord> {
     let level_named = |wanted: &str| {
         features.iter().find_map(|record| match record {
             MetadataRecord::FeatureLevel(feature) if &*feature.name == wanted => Some(feature.feature_level),
@@ -416,7 +467,7 @@ fn bootstrap(features: &[MetadataRecord], config: &BrokerConfig) -> Vec<Metadata
 
 /// The batches of a start on their way.
 struct Start<'a> {
-    builder: crate::metadata::ImageBuilder,
+    builder: ImageBuilder,
     next: Offset,
     bytes: Vec<u8>,
     log: &'a mut MetadataLog,
@@ -471,11 +522,13 @@ impl Drop for DriverThread {
 }
 
 /// Starts the thread. It ends once the sender is gone.
-pub(super) fn spawn(driver: Driver) -> Result<(Sender<Command>, DriverThread), ControllerError> {
+pub(super) fn spawn(
+    run: impl FnOnce(&Receiver<Command>) + Send + 'static,
+) -> Result<(Sender<Command>, DriverThread), ControllerError> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("controller".to_owned())
-        .spawn(move || driver.run(&receiver))
+        .spawn(move || run(&receiver))
         .map_err(|error| ControllerError::System(format!("the controller's thread cannot start: {error}")))?;
     Ok((sender, DriverThread(Some(thread))))
 }

@@ -34,6 +34,8 @@ pub struct Claimant {
     pub cluster_id: String,
     /// `node.id`
     pub node_id: i32,
+    /// Whether other voters and brokers are expected.
+    pub has_company: bool,
 }
 
 /// The metadata of a directory, read and found fit.
@@ -79,7 +81,9 @@ impl Claimant {
         // One without a record says nothing, as one that is not there.
         let bootstrap = read_bootstrap(disk, &bootstrap_file)?.filter(|records| !records.is_empty());
         let state = self.read_state(&state_file)?;
-        if let Some((file, voters)) = &replayed.voters {
+        if !self.has_company
+            && let Some((file, voters)) = &replayed.voters
+        {
             self.check_voters(file, voters)?;
         }
         if let Some(state) = &state {
@@ -104,7 +108,8 @@ impl Claimant {
 
     fn check_state(&self, file: &Path, state: &QuorumState) -> Result<(), ControllerError> {
         let node_id = self.node_id;
-        if let Some(voters) = &state.current_voters
+        if !self.has_company
+            && let Some(voters) = &state.current_voters
             && voters.iter().any(|voter| *voter != node_id)
         {
             let (file, voters) = (file.to_owned(), voters.clone());
@@ -141,11 +146,12 @@ impl Claimant {
     fn check_image(&self, folder: &Path, image: &Image) -> Result<(), ControllerError> {
         let file = || folder.to_owned();
         let brokers: Vec<i32> = image.brokers().keys().copied().filter(|id| *id != self.node_id).collect();
-        if !brokers.is_empty() {
+        if !brokers.is_empty() && !self.has_company {
             return Err(ControllerError::OtherBrokers { file: file(), brokers });
         }
         check_level(folder, image.feature(METADATA_VERSION))?;
-        if image.in_transaction() {
+        // Where there is company, whoever takes office ends it.
+        if image.in_transaction() && !self.has_company {
             return Err(ControllerError::UnfinishedTransaction { file: file() });
         }
         let (acls, scram) = (image.acl_count(), image.scram_credential_count());

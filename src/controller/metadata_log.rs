@@ -24,6 +24,7 @@ use crate::types::{LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
 use super::brokers::{NodeIdentity, feature_records};
 use super::error::ControllerError;
 use super::found::{BOOTSTRAP_FILE, Claimant, FoundMetadata, QUORUM_STATE_FILE};
+use super::quorum::ReplicaKey;
 use super::quorum_state::QuorumState;
 use super::replay::{Replayed, io};
 use super::snapshots::{SnapshotJob, SnapshotLimits, Snapshots};
@@ -37,10 +38,10 @@ const FIRST_SNAPSHOT: SnapshotId = SnapshotId { end_offset: Offset::ZERO, epoch:
 /// The log, open for the leader of a quorum of one.
 #[derive(Debug)]
 pub(super) struct MetadataLog {
-    log: Log,
+    pub(super) log: Log,
     epoch: LeaderEpoch,
     batch: BatchBuilder,
-    snapshots: Snapshots,
+    pub(super) snapshots: Snapshots,
     /// The voters, where they are dynamic.
     voters: Option<VotersRecord>,
     /// Bytes that no snapshot holds.
@@ -97,6 +98,7 @@ impl Home<'_> {
             cluster_id: String::new(),
             leader_id: self.node.node_id,
             leader_epoch: epoch.0,
+            voted: ReplicaKey::new(-1, Uuid::ZERO),
             current_voters: (replayed.kraft_version == 0).then(|| vec![self.node.node_id]),
         };
         let state_file = folder.join(QUORUM_STATE_FILE);
@@ -134,7 +136,7 @@ impl Home<'_> {
     }
 
     /// The features that a log begins with.
-    fn write_bootstrap(&self) -> Result<(), ControllerError> {
+    pub(super) fn write_bootstrap(&self) -> Result<(), ControllerError> {
         let head = SnapshotHead {
             id: FIRST_SNAPSHOT,
             last_contained_timestamp_ms: 0,
@@ -147,6 +149,29 @@ impl Home<'_> {
         }
         let path = self.claimant.metadata_dir.join(BOOTSTRAP_FILE);
         replace_file(self.disk(), &path, &bootstrap.finish()?).map_err(io(&path))
+    }
+
+    /// The log of a node of a quorum of several, as it was left, and its newest snapshot. Nobody leads yet.
+    pub(super) fn open_member(
+        &self,
+        found: &FoundMetadata,
+    ) -> Result<(MetadataLog, Option<SnapshotId>), ControllerError> {
+        let folder = self.claimant.folder();
+        let replayed = &found.replayed;
+        let log = self.open_log(&folder, replayed)?;
+        let start = log.first_segment_base_offset();
+        let mut snapshots = Snapshots::list(self.disk(), &folder, start, SnapshotLimits::of(self.config))?;
+        snapshots.remove_leftovers(self.disk())?;
+        let log = MetadataLog {
+            log,
+            epoch: replayed.last_epoch,
+            batch: BatchBuilder::new(Compression::NONE),
+            snapshots,
+            voters: None,
+            bytes_since_snapshot: replayed.bytes_since_snapshot,
+            last_timestamp_ms: replayed.last_timestamp_ms,
+        };
+        Ok((log, replayed.snapshot))
     }
 
     fn voters_record(&self) -> VotersRecord {
@@ -256,6 +281,18 @@ impl MetadataLog {
     /// A snapshot of `image`, which is all of the log.
     pub(super) fn begin_snapshot(&mut self, image: Arc<Image>, level: i16, now_ms: i64) -> SnapshotJob {
         assert!(image.end_offset() == self.log.log_end_offset(), "the image is what the log adds up to");
+        let voters = self.voters.clone();
+        self.begin_snapshot_with(image, voters, level, now_ms)
+    }
+
+    /// A snapshot of `image`, which is all that was agreed on, by these voters.
+    pub(super) fn begin_snapshot_with(
+        &mut self,
+        image: Arc<Image>,
+        voters: Option<VotersRecord>,
+        level: i16,
+        now_ms: i64,
+    ) -> SnapshotJob {
         self.bytes_since_snapshot = 0;
         SnapshotJob {
             disk: Arc::clone(self.log.disk()),
@@ -264,7 +301,7 @@ impl MetadataLog {
                 id: SnapshotId { end_offset: image.end_offset(), epoch: image.epoch() },
                 last_contained_timestamp_ms: self.last_timestamp_ms,
                 now_ms,
-                voters: self.voters.clone(),
+                voters,
             },
             image,
             level,
@@ -284,14 +321,19 @@ impl MetadataLog {
                 self.log.disk().sync_dir(&folder).map_err(io(&folder))?;
             }
             self.log.delete_records_before(id.end_offset).map_err(|error| impossible(&error))?;
-            for outdated in self.snapshots.forget_before(id) {
-                let (path, deleted) =
-                    (folder.join(outdated.file_name()), folder.join(outdated.deleted_name()));
-                self.log.disk().rename(&path, &deleted).map_err(io(&path))?;
-                let due_ms = now_ms.saturating_add(self.log.options().file_delete_delay_ms);
-                self.log.deletions().add_file(deleted, due_ms);
-                tracing::info!(snapshot = %path.display(), "metadata snapshot is no longer needed");
-            }
+            self.forget_snapshots_before(id, now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn forget_snapshots_before(&mut self, id: SnapshotId, now_ms: i64) -> Result<(), ControllerError> {
+        let folder = self.log.folder().to_owned();
+        for outdated in self.snapshots.forget_before(id) {
+            let (path, deleted) = (folder.join(outdated.file_name()), folder.join(outdated.deleted_name()));
+            self.log.disk().rename(&path, &deleted).map_err(io(&path))?;
+            let due_ms = now_ms.saturating_add(self.log.options().file_delete_delay_ms);
+            self.log.deletions().add_file(deleted, due_ms);
+            tracing::info!(snapshot = %path.display(), "metadata snapshot is no longer needed");
         }
         Ok(())
     }
@@ -322,11 +364,34 @@ impl MetadataLog {
     /// Appends whole batches; they are in the page cache, not yet on disk. What was appended before is on disk
     /// first: a power cut leaves no hole between two segments.
     pub(super) fn append(&mut self, batches: &[u8], now_ms: i64) -> Result<(), ControllerError> {
+        self.append_in(self.epoch, batches, now_ms)
+    }
+
+    /// [`MetadataLog::append`] as the leader of `epoch`.
+    pub(super) fn append_in(
+        &mut self,
+        epoch: LeaderEpoch,
+        batches: &[u8],
+        now_ms: i64,
+    ) -> Result<(), ControllerError> {
         self.log.flush()?;
-        self.log.append_as_leader(batches, self.epoch, AppendOrigin::Quorum, now_ms)?;
-        self.bytes_since_snapshot += batches.len() as u64;
-        self.last_timestamp_ms = now_ms;
+        self.log.append_as_leader(batches, epoch, AppendOrigin::Quorum, now_ms)?;
+        self.note_appended(batches.len() as u64, now_ms);
         Ok(())
+    }
+
+    /// Counts what no snapshot holds.
+    pub(super) fn note_appended(&mut self, bytes: u64, timestamp_ms: i64) {
+        self.bytes_since_snapshot += bytes;
+        self.last_timestamp_ms = self.last_timestamp_ms.max(timestamp_ms);
+    }
+
+    /// A snapshot was taken over: the log begins anew at its end, and those before it go.
+    pub(super) fn note_installed(&mut self, id: SnapshotId, now_ms: i64) -> Result<(), ControllerError> {
+        let folder = self.log.folder().to_owned();
+        self.snapshots.take_in(&**self.log.disk(), &folder, id)?;
+        self.bytes_since_snapshot = 0;
+        self.forget_snapshots_before(id, now_ms)
     }
 
     /// Waits until all of it survives a power cut. A quorum of one commits what is on its disk.

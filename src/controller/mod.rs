@@ -15,9 +15,11 @@ mod decision;
 mod deferred_sync;
 mod driver;
 mod error;
+mod forward;
 mod found;
 mod incarnation;
 mod log_dirs;
+mod member;
 mod metadata_log;
 mod placement;
 mod producer_ids;
@@ -58,11 +60,13 @@ use crate::types::{Clock, ProducerId, Uuid};
 pub use decision::Refusal;
 pub use error::ControllerError;
 pub use found::{Claimant, FoundMetadata};
+pub use member::{Leader, MemberOptions, QuorumDescription};
 
 use brokers::NodeIdentity;
 use decision::{Answer, Context, Decision};
 use deferred_sync::DeferredSync;
 use driver::{Command, Driver, DriverThread, Pending, Shared};
+use forward::Channel;
 use metadata_log::Home;
 use sessions::BrokerSessions;
 
@@ -84,6 +88,8 @@ pub struct ControllerOptions {
     pub cluster_id: String,
     /// `node.id`
     pub node_id: i32,
+    /// Whether the node is one of several.
+    pub has_company: bool,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The configuration that the broker was started with.
@@ -107,20 +113,28 @@ impl ControllerOptions {
             metadata_dir_id: self.metadata_dir_id,
             cluster_id: self.cluster_id.clone(),
             node_id: self.node_id,
+            has_company: self.has_company,
         }
     }
 }
+
+/// The way to the controller's thread, until it is told to end.
+type Commands = Arc<Mutex<Option<Sender<Command>>>>;
 
 /// A handle on the controller; clones are the same controller.
 #[derive(Clone, Debug)]
 pub struct Controller {
     shared: Arc<Shared>,
-    commands: Arc<Mutex<Option<Sender<Command>>>>,
+    commands: Commands,
     /// Behind the way to it: that is given up first.
     _thread: Arc<DriverThread>,
     node_id: i32,
     cluster_id: Arc<str>,
     config: Arc<BrokerConfig>,
+    is_member: bool,
+    /// Whether it asks the active controller where that is another node.
+    forwards: bool,
+    channel: Arc<Channel>,
 }
 
 impl Controller {
@@ -169,7 +183,8 @@ impl Controller {
         let commands = Arc::new(Mutex::new(None));
         let cluster_id: Arc<str> = options.cluster_id.as_str().into();
         let timeout_ms = options.config.cluster.session_timeout_ms;
-        let (sender, thread) = driver::spawn(Driver {
+        let clock = Arc::clone(&options.clock);
+        let thread = Driver {
             log: opened.log,
             start_disk,
             shared: Arc::clone(&shared),
@@ -185,10 +200,29 @@ impl Controller {
             last_snapshot_ms: now_ms,
             writing: None,
             failure: None,
-        })?;
+        };
+        let (sender, thread) = driver::spawn(move |receiver| thread.run(receiver))?;
         *commands.lock() = Some(sender);
+        Ok(Self::of((shared, commands, thread), options.node_id, cluster_id, options.config, clock, false))
+    }
+
+    fn of(
+        (shared, commands, thread): (Arc<Shared>, Commands, DriverThread),
+        node_id: i32,
+        cluster_id: Arc<str>,
+        config: Arc<BrokerConfig>,
+        clock: Arc<dyn Clock>,
+        is_member: bool,
+    ) -> Self {
+        let channel = Channel::new(node_id, clock);
         let _thread = Arc::new(thread);
-        Ok(Self { shared, commands, _thread, node_id: options.node_id, cluster_id, config: options.config })
+        Self { shared, commands, _thread, node_id, cluster_id, config, is_member, forwards: true, channel }
+    }
+
+    /// Whether this node is one of several; a lone one decides everything itself, its own registration too.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.is_member
     }
 
     /// What the cluster has agreed on so far.
@@ -228,22 +262,22 @@ impl Controller {
 
     /// Creates topics; each is answered by itself.
     pub async fn create_topics(&self, request: CreateTopicsRequest) -> CreateTopicsResponse {
-        self.decide(move |context| topics::create(context, &request)).await
+        self.ask(request, topics::create).await
     }
 
     /// Deletes topics by name or by id; each is answered by itself.
     pub async fn delete_topics(&self, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-        self.decide(move |context| topic_changes::delete(context, &request)).await
+        self.ask(request, topic_changes::delete).await
     }
 
     /// Adds partitions; each topic is answered by itself.
     pub async fn create_partitions(&self, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
-        self.decide(move |context| topic_changes::create_partitions(context, &request)).await
+        self.ask(request, topic_changes::create_partitions).await
     }
 
     /// Replaces the settings of resources; each is answered by itself.
     pub async fn alter_configs(&self, request: AlterConfigsRequest) -> AlterConfigsResponse {
-        self.decide(move |context| configs::alter(context, &request)).await
+        self.ask(request, configs::alter).await
     }
 
     /// Changes settings of resources; each is answered by itself.
@@ -251,7 +285,7 @@ impl Controller {
         &self,
         request: IncrementalAlterConfigsRequest,
     ) -> IncrementalAlterConfigsResponse {
-        self.decide(move |context| configs::alter_incrementally(context, &request)).await
+        self.ask(request, configs::alter_incrementally).await
     }
 
     /// A block of producer ids that nobody has been given: the first, and how many.
@@ -312,7 +346,10 @@ impl Controller {
         // A job that could not be sent, or was not decided, is gone and its reply with it.
         match answer.await {
             Ok(answer) => answer,
-            Err(_) => self.refuse_all(&*decide),
+            Err(_) => {
+                let why = "The controller is shutting down.";
+                self.refuse_all(&*decide, &Refusal::new(ErrorCode::NotController, why))
+            }
         }
     }
 
@@ -323,7 +360,11 @@ impl Controller {
     }
 
     /// The answer that refuses everything: decided as ever, and then not done.
-    fn refuse_all<A: Answer>(&self, decide: &(impl Fn(&mut Context<'_>) -> Decision<A> + ?Sized)) -> A {
+    fn refuse_all<A: Answer>(
+        &self,
+        decide: &(impl Fn(&mut Context<'_>) -> Decision<A> + ?Sized),
+        refusal: &Refusal,
+    ) -> A {
         let mut builder = self.image().builder();
         let config = self.broker_config();
         let mut context = Context {
@@ -339,7 +380,7 @@ impl Controller {
             cluster_id: &self.cluster_id,
         };
         let mut answer = decide(&mut context).answer;
-        answer.refuse(&Refusal::new(ErrorCode::NotController, "The controller is shutting down."));
+        answer.refuse(refusal);
         answer
     }
 }

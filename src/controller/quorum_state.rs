@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use crate::types::Uuid;
+use crate::types::{LeaderEpoch, Uuid};
+
+use super::quorum::{ElectionState, ReplicaKey};
 
 /// The file's content.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,6 +13,8 @@ pub(super) struct QuorumState {
     pub cluster_id: String,
     pub leader_id: i32,
     pub leader_epoch: i32,
+    /// Id -1 where it has not voted in the epoch.
+    pub voted: ReplicaKey,
     /// Listed where voters are static.
     pub current_voters: Option<Vec<i32>>,
 }
@@ -37,24 +41,41 @@ impl QuorumState {
             cluster_id: json.get("clusterId").and_then(Value::as_str).unwrap_or_default().to_owned(),
             leader_id: integer(&json, "leaderId")?,
             leader_epoch: integer(&json, "leaderEpoch")?,
+            voted: ReplicaKey {
+                id: json.get("votedId").map_or(Ok(-1), |_| integer(&json, "votedId"))?,
+                directory_id: json
+                    .get("votedDirectoryId")
+                    .and_then(Value::as_str)
+                    .and_then(|id| id.parse().ok())
+                    .unwrap_or(Uuid::ZERO),
+            },
             current_voters,
         })
     }
 
+    /// What the quorum remembers of elections.
+    pub(super) fn election(&self) -> ElectionState {
+        ElectionState {
+            epoch: LeaderEpoch(self.leader_epoch),
+            leader_id: (self.leader_id >= 0).then_some(self.leader_id),
+            voted: (self.voted.id >= 0).then_some(self.voted),
+        }
+    }
+
     /// The file's text, in Kafka's order.
     pub(super) fn render(&self) -> Vec<u8> {
-        let (leader, epoch) = (self.leader_id, self.leader_epoch);
+        let (leader, epoch, voted) = (self.leader_id, self.leader_epoch, self.voted.id);
         let text = match &self.current_voters {
             Some(voters) => {
                 let voters: Vec<String> = voters.iter().map(|id| format!(r#"{{"voterId":{id}}}"#)).collect();
                 let voters = voters.join(",");
                 format!(
-                    r#"{{"clusterId":"","leaderId":{leader},"leaderEpoch":{epoch},"votedId":-1,"appliedOffset":0,"currentVoters":[{voters}],"data_version":0}}"#
+                    r#"{{"clusterId":"","leaderId":{leader},"leaderEpoch":{epoch},"votedId":{voted},"appliedOffset":0,"currentVoters":[{voters}],"data_version":0}}"#
                 )
             }
             None => format!(
-                r#"{{"leaderId":{leader},"leaderEpoch":{epoch},"votedId":-1,"votedDirectoryId":"{}","data_version":1}}"#,
-                Uuid::ZERO
+                r#"{{"leaderId":{leader},"leaderEpoch":{epoch},"votedId":{voted},"votedDirectoryId":"{}","data_version":1}}"#,
+                self.voted.directory_id
             ),
         };
         text.into_bytes()

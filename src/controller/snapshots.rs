@@ -106,6 +106,21 @@ impl Snapshots {
         self.known.last_key_value().map(|(id, _)| *id)
     }
 
+    pub(super) fn contains(&self, id: SnapshotId) -> bool {
+        self.known.contains_key(&id)
+    }
+
+    /// One that was put there whole.
+    pub(super) fn take_in(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Path,
+        id: SnapshotId,
+    ) -> Result<(), ControllerError> {
+        self.add(id, facts(disk, &folder.join(id.file_name()))?);
+        Ok(())
+    }
+
     pub(super) fn add(&mut self, id: SnapshotId, facts: SnapshotFacts) {
         self.known.insert(id, facts);
     }

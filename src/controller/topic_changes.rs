@@ -182,6 +182,10 @@ impl Answer for DeleteTopicsResponse {
             (response.error_code, response.error_message) = refusal.fields();
         }
     }
+
+    fn codes(&self) -> Vec<i16> {
+        self.responses.iter().map(|item| item.error_code).collect()
+    }
 }
 
 impl Answer for CreatePartitionsResponse {
@@ -189,5 +193,9 @@ impl Answer for CreatePartitionsResponse {
         for result in self.results.iter_mut().filter(|result| result.error_code == 0) {
             (result.error_code, result.error_message) = refusal.fields();
         }
+    }
+
+    fn codes(&self) -> Vec<i16> {
+        self.results.iter().map(|item| item.error_code).collect()
     }
 }

@@ -279,4 +279,8 @@ impl Answer for CreateTopicsResponse {
             *topic = refused(&topic.name, refusal);
         }
     }
+
+    fn codes(&self) -> Vec<i16> {
+        self.topics.iter().map(|item| item.error_code).collect()
+    }
 }

@@ -98,6 +98,19 @@ impl Default for Replay {
 }
 
 impl Replay {
+    /// Goes on where an image ends.
+    #[must_use]
+    pub fn of(image: &Image) -> Self {
+        Self {
+            builder: image.builder(),
+            voters: None,
+            kraft_version: 0,
+            epoch: image.epoch(),
+            end_offset: image.end_offset(),
+            last_timestamp_ms: -1,
+        }
+    }
+
     /// Takes over a snapshot, all of it; the log goes on at its end offset.
     ///
     /// # Errors

@@ -74,7 +74,17 @@ const PURE: &[(&str, &[&str])] = &[
     ("metadata", &[]),
     ("coordinator", &[]),
     ("replication", &["replication/manager.rs", "replication/fetcher.rs"]),
-    ("controller", &["controller/mod.rs", "controller/driver.rs"]),
+    (
+        "controller",
+        &[
+            "controller/mod.rs",
+            "controller/driver.rs",
+            "controller/forward.rs",
+            "controller/member/mod.rs",
+            "controller/member/peers.rs",
+            "controller/member/start.rs",
+        ],
+    ),
 ];
 
 /// What a pure file may not say outside its tests.

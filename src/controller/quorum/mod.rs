@@ -469,7 +469,7 @@ impl<L: QuorumLog> Quorum<L> {
     }
 
     /// What this node knows of who leads.
-    fn leadership(&self) -> Leadership {
+    pub fn leadership(&self) -> Leadership {
         let endpoint = match (&self.role, self.state.leader_id) {
             (Role::Follower(following), _) => Some(following.endpoint.clone()),
             (_, Some(leader)) if leader == self.local.id => self.endpoints.first().cloned(),

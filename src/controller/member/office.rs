@@ -1,0 +1,191 @@
+//! A term as the active controller: requests are decided on the image as it will be, and answered once it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::metadata::Image;
+use crate::protocol::ErrorCode;
+use crate::types::{LeaderEpoch, Offset};
+
+use super::super::decision::{Answer, Context, Decision, Refusal};
+use super::super::driver::{self, Desk, Job, Pending, level_of};
+use super::super::quorum::{QuorumLog, RoleName};
+use super::super::sessions::BrokerSessions;
+use super::Member;
+
+/// A term.
+pub(super) struct Office {
+    epoch: LeaderEpoch,
+    /// As it will be once everything decided is agreed on.
+    image: Arc<Image>,
+    /// Decided, and not agreed on yet.
+    waiting: VecDeque<Waiting>,
+    sessions: BrokerSessions,
+    next_start: usize,
+}
+
+/// A group of requests that waits until a majority has its records.
+struct Waiting {
+    end_offset: Offset,
+    image: Arc<Image>,
+    jobs: Vec<Box<dyn Job>>,
+}
+
+/// What was agreed on.
+pub(super) struct Agreed {
+    pub image: Image,
+    pub jobs: Vec<Box<dyn Job>>,
+}
+
+impl Office {
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The oldest group, if all of it is before the high watermark.
+    pub(super) fn take_agreed(&mut self, high_watermark: Offset) -> Option<Agreed> {
+        let is_agreed = self.waiting.front().is_some_and(|oldest| oldest.end_offset <= high_watermark);
+        let Waiting { image, jobs, .. } = self.waiting.pop_front().filter(|_| is_agreed)?;
+        Some(Agreed { image: Arc::unwrap_or_clone(image), jobs })
+    }
+
+    /// The quorum's own records are behind what was decided; nothing waits.
+    pub(super) fn go_on_from(&mut self, image: Arc<Image>) {
+        assert!(self.waiting.is_empty(), "what was decided stays");
+        self.image = image;
+    }
+
+    /// Refuses what waits.
+    pub(super) fn refuse(self, refusal: &Refusal) {
+        for job in self.waiting.into_iter().flat_map(|waiting| waiting.jobs) {
+            job.answer(Some(refusal));
+        }
+    }
+}
+
+/// The answer of what nobody has asked for.
+impl Answer for () {
+    fn refuse(&mut self, _: &Refusal) {}
+}
+
+impl Member {
+    /// Takes office where this node leads and has everything that was agreed on before its term.
+    pub(super) fn take_office(&mut self) {
+        let (Some(epoch_start), Some(high_watermark)) =
+            (self.quorum.epoch_start(), self.quorum.high_watermark())
+        else {
+            return;
+        };
+        if self.office.is_some() || high_watermark <= epoch_start {
+            return;
+        }
+        let timeout_ms = self.config.cluster.session_timeout_ms;
+        self.office = Some(Office {
+            epoch: self.quorum.epoch(),
+            image: Arc::clone(&self.image),
+            waiting: VecDeque::new(),
+            sessions: BrokerSessions::new(&self.image, timeout_ms, None, self.elapsed_ms()),
+            next_start: 0,
+        });
+        tracing::info!(epoch = self.quorum.epoch().0, "this node is the active controller");
+        if self.image.features().is_empty() {
+            let records = driver::bootstrap(&self.bootstrap, &self.static_config);
+            let begin = move |context: &mut Context<'_>| {
+                for record in &records {
+                    if let Err(error) = context.builder.apply(record.clone()) {
+                        tracing::error!(%error, "the cluster cannot begin with these features");
+                        return Decision { records: Vec::new(), answer: () };
+                    }
+                }
+                Decision { records: records.clone(), answer: () }
+            };
+            self.decide(vec![Box::new(Pending::unasked(begin))]);
+        }
+    }
+
+    /// Leaves office where the term is over: what was not agreed on counts for nothing here.
+    pub(super) fn leave_office(&mut self) {
+        let leads = self.quorum.role() == RoleName::Leader;
+        let is_over = |office: &mut Office| !leads || office.epoch != self.quorum.epoch();
+        if let Some(office) = self.office.take_if(is_over) {
+            tracing::info!(epoch = office.epoch.0, "this node is no longer the active controller");
+            office.refuse(&Refusal::new(ErrorCode::NotController, "The controller has changed."));
+        }
+    }
+
+    /// When the office wants to be looked at, on the clock that never jumps.
+    pub(super) fn office_deadline_ms(&self) -> i64 {
+        i64::MAX
+    }
+
+    /// What the time asks the active controller for.
+    pub(super) fn tick_office(&mut self) {}
+
+    /// Decides on a group of requests. Where this node is not in office they are dropped: who asked asks the one
+    /// who is.
+    pub(super) fn decide(&mut self, mut group: Vec<Box<dyn Job>>) {
+        let elapsed_ms = self.elapsed_ms();
+        if let Some(refusal) = &self.failure {
+            return group.into_iter().for_each(|job| job.answer(Some(refusal)));
+        }
+        let Some(office) = &mut self.office else { return };
+        let now_ms = self.clock.now_ms();
+        let level = level_of(&office.image);
+        let mut builder = office.image.builder();
+        let mut desk = Desk {
+            config: &self.config,
+            static_config: &self.static_config,
+            node_id: self.node_id,
+            cluster_id: &self.cluster_id,
+            next_start: &mut office.next_start,
+            sessions: &mut office.sessions,
+            elapsed_ms,
+            next_offset: self.quorum.log().end_offset().0,
+        };
+        let log = &mut self.quorum.log_mut().inner;
+        let decided = driver::decide_all(&mut group, &mut builder, &mut desk, |records, out| {
+            log.encode(records, level, now_ms, out)
+        });
+        let appends = match decided {
+            Ok(appends) => appends,
+            Err(error) => {
+                // Nothing was written, and what was decided is forgotten.
+                let refusal = Refusal::new(ErrorCode::InvalidRequest, error.to_string());
+                return group.into_iter().for_each(|job| job.answer(Some(&refusal)));
+            }
+        };
+        let epoch = office.epoch;
+        if !self.append(epoch, &appends) {
+            return;
+        }
+        let end_offset = self.quorum.log().end_offset();
+        let Some(office) = &mut self.office else { return };
+        if !appends.is_empty() {
+            office.image = Arc::new(builder.finish(end_offset, epoch));
+        } else if office.waiting.is_empty() {
+            return group.into_iter().for_each(|job| job.answer(None));
+        }
+        // An answer that follows from what is not agreed on yet waits for it.
+        let end_offset = office.image.end_offset();
+        office.waiting.push_back(Waiting { end_offset, image: Arc::clone(&office.image), jobs: group });
+        if !appends.is_empty() {
+            self.maintain();
+        }
+    }
+
+    /// Writes what was decided. `false` where the term is over, or the disk failed.
+    fn append(&mut self, epoch: LeaderEpoch, appends: &[Vec<u8>]) -> bool {
+        let now_ms = self.now_ms();
+        for bytes in appends {
+            match self.quorum.append(now_ms, epoch, bytes) {
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+                Err(failure) => {
+                    self.fail(&failure.0);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
