@@ -12,6 +12,7 @@ use super::layers::{BrokerLayers, key};
 use super::listeners::{AdvertisedListener, Listener, ListenerSettings, from_flags};
 use super::nearest::{nearest, suggest};
 use super::quorum::{self, QuorumConfig};
+use super::replication::ReplicationConfig;
 use super::table;
 use super::topic::TopicConfig;
 
@@ -132,6 +133,8 @@ pub struct BrokerConfig {
     pub quorum: Option<QuorumConfig>,
     /// The id that a new cluster gets (`--cluster-id`).
     pub cluster_id: Option<String>,
+    /// Replication.
+    pub replication: ReplicationConfig,
     /// What holds for a topic without settings of its own.
     pub topic_defaults: TopicConfig,
 }
@@ -316,6 +319,7 @@ impl BrokerConfig {
             cluster: ClusterConfig::resolve(&layers)?,
             quorum,
             cluster_id: None,
+            replication: ReplicationConfig::resolve(&layers)?,
             topic_defaults: topic_defaults(&layers)?,
             layers,
         })

@@ -17,6 +17,7 @@ mod listeners;
 mod nearest;
 pub mod properties;
 mod quorum;
+mod replication;
 pub mod table;
 mod topic;
 
@@ -31,4 +32,5 @@ pub use layers::ConfigSource;
 pub use listeners::{AdvertisedListener, ListenAddress, Listener, SecurityProtocol};
 pub use nearest::{edit_distance, nearest, suggest};
 pub use quorum::{ControllerAddress, QuorumConfig};
+pub use replication::ReplicationConfig;
 pub use topic::{CleanupPolicy, CompressionSetting, MessageTimestampType, TopicConfig};

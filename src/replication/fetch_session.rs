@@ -44,6 +44,8 @@ pub struct FetchItem {
     pub fetch_offset: i64,
     /// The epoch of the last record the client has, or -1.
     pub last_fetched_epoch: i32,
+    /// Where a follower's log starts, or -1.
+    pub log_start_offset: i64,
     /// How much to return of this partition.
     pub partition_max_bytes: i32,
 }
@@ -59,7 +61,7 @@ pub struct Outcome {
     pub log_start_offset: i64,
     /// Bytes of records.
     pub records_len: usize,
-    /// Whether the client's log has diverged from the partition's.
+    /// Whether the client's log has diverged from the partition's, or it is sent to another replica.
     pub diverges: bool,
 }
 
@@ -357,6 +359,7 @@ mod tests {
             current_leader_epoch: -1,
             fetch_offset,
             last_fetched_epoch: -1,
+            log_start_offset: -1,
             partition_max_bytes: 1 << 20,
         }
     }

@@ -13,13 +13,15 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::partition::{Partition, log_options};
+use super::partition::Partition;
 use super::recoveries::Recoveries;
+use super::settings::log_options;
+use super::surroundings::Surroundings;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::{ConfigResource, Image, PartitionRegistration, ReplicaDirectory, Topic as TopicImage};
 use crate::protocol::Str;
 use crate::storage::{Log, LogDirectories, LogDirectory, LogPoint, PlannedLog, Recovered, StorageError};
-use crate::types::{BrokerId, Clock, LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
+use crate::types::{BrokerId, Clock, Offset, TopicName, TopicPartition, Uuid};
 
 /// A topic as requests look it up.
 #[derive(Debug, Clone)]
@@ -78,6 +80,7 @@ struct Map {
 /// All partitions of this broker.
 pub struct Partitions {
     node: BrokerId,
+    surroundings: Arc<Surroundings>,
     directories: Arc<LogDirectories>,
     clock: Arc<dyn Clock>,
     map: RwLock<Map>,
@@ -91,6 +94,8 @@ pub struct Partitions {
     compacts: AtomicBool,
     /// Replicas that lie elsewhere than the image says.
     misplaced: Mutex<Vec<ReplicaDirectory>>,
+    /// Partitions whose role has changed.
+    changed: Mutex<Vec<Arc<Partition>>>,
 }
 
 /// The settings in force of each topic, resolved once for all of its partitions.
@@ -128,8 +133,11 @@ impl Partitions {
         };
         let planned = directories.plan_assigned(clock.now_ms(), assigned, &mut random_id)?;
         let (moving, planned): (Vec<_>, Vec<_>) = planned.into_iter().partition(PlannedLog::is_future);
+        let surroundings = Arc::new(Surroundings::new(node, Arc::clone(&clock)));
+        surroundings.follow(&image, &config);
         let partitions = Self {
             node,
+            surroundings,
             directories,
             clock,
             map: RwLock::default(),
@@ -139,6 +147,7 @@ impl Partitions {
             flushes_by_time: AtomicBool::new(false),
             compacts: AtomicBool::new(false),
             misplaced: Mutex::default(),
+            changed: Mutex::default(),
         };
         let settings: Settings = image
             .topics()
@@ -249,6 +258,40 @@ impl Partitions {
         std::mem::take(&mut *self.misplaced.lock())
     }
 
+    /// The partitions whose role has changed since this was last asked: whoever fetches for them begins or ends.
+    #[must_use]
+    pub fn take_changed(&self) -> Vec<Arc<Partition>> {
+        std::mem::take(&mut *self.changed.lock())
+    }
+
+    /// What all partitions look at.
+    #[must_use]
+    pub fn surroundings(&self) -> &Arc<Surroundings> {
+        &self.surroundings
+    }
+
+    /// Gives a partition its role.
+    fn assume(&self, partition: &Arc<Partition>, registration: &PartitionRegistration) {
+        if partition.assume(registration) {
+            self.changed.lock().push(Arc::clone(partition));
+        }
+    }
+
+    /// Holds a log, with the role that the image gives.
+    fn hold(
+        &self,
+        id: &TopicPartition,
+        topic: &TopicImage,
+        registration: &PartitionRegistration,
+        settings: Arc<TopicConfig>,
+        log: Log,
+    ) -> Arc<Partition> {
+        let surroundings = Arc::clone(&self.surroundings);
+        let partition = Arc::new(Partition::new(id.clone(), topic.id, surroundings, settings, log));
+        self.assume(&partition, registration);
+        partition
+    }
+
     /// Notes where the log of a replica lies, if that is not where the image has it.
     fn note_directory(&self, topic: &TopicImage, index: i32, registered: &PartitionRegistration, log: &Log) {
         let Some(directory) = self.directories.of(log).and_then(|directory| directory.id()) else { return };
@@ -266,6 +309,7 @@ impl Partitions {
 
     /// Makes, changes and deletes what differs from the image before.
     pub fn apply(&self, image: Arc<Image>, config: Arc<BrokerConfig>) {
+        self.surroundings.follow(&image, &config);
         let Some(before) = self.last.lock().take() else { return self.finish(image, config) };
         for gone in before.image.topics().iter().filter(|topic| image.topic_by_id(topic.id).is_none()) {
             self.delete(gone);
@@ -426,10 +470,10 @@ impl Partitions {
             info_recovered(&id, &recovered);
             log.assign_topic_id(topic.id)?;
             self.note_directory(topic, id.partition, registration, &log);
-            Ok(Partition::lead(id.clone(), topic.id, epoch_of(registration), settings, log))
+            Ok(self.hold(&id, topic, registration, settings, log))
         });
         Some(match opened {
-            Ok(partition) => Slot::Here(Arc::new(partition)),
+            Ok(partition) => Slot::Here(partition),
             Err(error) => {
                 error!(partition = %id, "cannot be opened: {error}");
                 Slot::Offline
@@ -472,7 +516,10 @@ impl Partitions {
         let next = self.build(topic, |index, registration| {
             let slot = current.as_ref().and_then(|topic| topic.slot(index)).cloned();
             match slot {
-                Some(Slot::Here(partition)) => follow_epoch(partition, epoch_of(registration)),
+                Some(Slot::Here(partition)) => {
+                    self.assume(&partition, registration);
+                    Slot::Here(partition)
+                }
                 Some(Slot::Offline) => Slot::Offline,
                 Some(Slot::Missing) | None => {
                     let id = TopicPartition::new(topic.name.clone(), index);
@@ -480,7 +527,16 @@ impl Partitions {
                 }
             }
         });
+        let gone = current.iter().flat_map(|topic| topic.slots.iter().enumerate());
+        let gone: Vec<_> = gone
+            .filter_map(|(index, slot)| match (slot, next.slots.get(index)) {
+                (Slot::Here(partition), None | Some(Slot::Missing)) => Some(Arc::clone(partition)),
+                _ => None,
+            })
+            .collect();
         self.put(next);
+        // Their replicas belong elsewhere now.
+        gone.iter().for_each(|partition| self.discard(partition));
     }
 
     fn build(&self, topic: &TopicImage, mut slot: impl FnMut(i32, &PartitionRegistration) -> Slot) -> Topic {
@@ -512,8 +568,7 @@ impl Partitions {
         match log {
             Ok(log) => {
                 self.note_directory(topic, id.partition, registration, &log);
-                let (epoch, settings) = (epoch_of(registration), Arc::clone(settings));
-                Slot::Here(Arc::new(Partition::lead(id.clone(), topic.id, epoch, settings, log)))
+                Slot::Here(self.hold(id, topic, registration, Arc::clone(settings), log))
             }
             Err(error) => {
                 error!(partition = %id, "cannot be made: {error}");
@@ -565,33 +620,26 @@ impl Partitions {
         }
         drop(map);
         let Some(removed) = removed else { return };
-        for partition in removed.here() {
-            partition.set_deleted();
-            let renamed = partition
-                .with_log_alone(|log| self.directories.delete_log(log, random_id(), self.clock.now_ms()));
-            let future = partition.cancel_move().map_or(Ok(()), |mut future| self.remove_log(&mut future));
-            if let Err(error) = renamed.and(future) {
-                error!(partition = %partition.id(), "cannot be deleted: {error}");
-            }
-        }
+        removed.here().for_each(|partition| self.discard(partition));
         self.directories.sync_names();
+    }
+
+    /// Removes a replica that is not in the map any more.
+    fn discard(&self, partition: &Arc<Partition>) {
+        partition.set_deleted();
+        self.changed.lock().push(Arc::clone(partition));
+        let renamed = partition
+            .with_log_alone(|log| self.directories.delete_log(log, random_id(), self.clock.now_ms()));
+        let future = partition.cancel_move().map_or(Ok(()), |mut future| self.remove_log(&mut future));
+        if let Err(error) = renamed.and(future) {
+            error!(partition = %partition.id(), "cannot be deleted: {error}");
+        }
     }
 }
 
 fn settings_differ(before: &Image, after: &Image, topic: &TopicName) -> bool {
     let resource = ConfigResource::topic(topic.as_str());
     before.configs(&resource) != after.configs(&resource)
-}
-
-fn epoch_of(registration: &PartitionRegistration) -> LeaderEpoch {
-    registration.epoch()
-}
-
-fn follow_epoch(partition: Arc<Partition>, epoch: LeaderEpoch) -> Slot {
-    if epoch > partition.leader_epoch() {
-        partition.set_leader_epoch(epoch);
-    }
-    Slot::Here(partition)
 }
 
 fn info_recovered(id: &TopicPartition, recovered: &Recovered) {

@@ -1,7 +1,9 @@
-//! One partition of which this broker is the leader: its log behind a lock, and who waits for it.
+//! One partition that has a replica here: its log and this broker's role around it behind a lock, and who waits for
+//! it to move.
 //!
-//! The high watermark of a lone node is the log end offset, or with `flush.messages=1` the flushed offset, so
-//! that nobody reads what a power cut can take back. Waiters are told after the lock is released.
+//! The high watermark of a leader without followers is the log end offset, or with `flush.messages=1` the flushed
+//! offset, so that nobody reads what a power cut can take back; with followers it is what all replicas in sync have
+//! (`leader`), and a follower's is what its leader said. Waiters are told after the lock is released.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,11 +13,17 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use super::divergence::{Relation, relation};
+use super::leader::{Leader, Terms};
+use super::role::{Following, Held, Role, offsets_of};
+use super::settings::compression_of;
+use super::surroundings::Surroundings;
 use super::waiters::{Waiter, Waiters};
 use crate::config::{CompressionSetting, MessageTimestampType, TopicConfig};
-use crate::record::{Codec, Compression, TimestampType, WalkRules};
-use crate::storage::{AppendError, AppendOrigin, EpochEnd, Log, LogOptions, ReadError, Region, StorageError};
-use crate::types::{LeaderEpoch, Offset, ProducerId, TopicPartition, Uuid};
+use crate::metadata::PartitionRegistration;
+use crate::record::{TimestampType, WalkRules};
+use crate::storage::{AppendError, AppendOrigin, Log, LogOptions, ReadError, Region, StorageError};
+use crate::types::{BrokerId, LeaderEpoch, Offset, ProducerId, TopicPartition, Uuid};
 
 /// Why a partition did not do what it was asked.
 #[derive(Debug, Error)]
@@ -39,6 +47,17 @@ pub enum PartitionError {
     /// This broker does not lead the partition.
     #[error("this broker does not lead the partition")]
     NotLeader,
+    /// acks=all, and too few replicas are in sync: nothing was appended.
+    #[error("{in_sync} replicas are in sync, fewer than min.insync.replicas={min}")]
+    TooFewInSync {
+        /// How many are.
+        in_sync: usize,
+        /// How many have to be.
+        min: i32,
+    },
+    /// acks=all, and too few replicas were in sync when the others had it.
+    #[error("too few replicas are in sync by now")]
+    TooFewAfterAppend,
     /// Its topic has been deleted.
     #[error("the topic has been deleted")]
     Deleted,
@@ -90,6 +109,8 @@ pub struct ReadSpec {
     pub current_leader_epoch: i32,
     /// The epoch of the client's last record, or -1.
     pub last_fetched_epoch: i32,
+    /// Whether a follower may not answer.
+    pub leader_only: bool,
 }
 
 /// What a partition gives to a fetch: offsets and records of one moment.
@@ -107,6 +128,8 @@ pub struct ReadOutcome {
     pub diverging: Option<(LeaderEpoch, Offset)>,
     /// Producer and first offset of the aborted transactions among the records; with read_committed only.
     pub aborted: Option<Vec<(ProducerId, Offset)>>,
+    /// A replica that lies nearer to the consumer: it is to read there.
+    pub preferred_replica: Option<i32>,
 }
 
 impl ReadOutcome {
@@ -123,11 +146,26 @@ impl ReadOutcome {
     }
 }
 
+/// On how many replicas a batch has to be before it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// The leader's own (acks=1, and acks=0).
+    Leader,
+    /// All that are in sync, and enough of them (acks=all).
+    All,
+}
+
 /// A batch that is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     /// The offset of its first record; that of the first time if it came before.
     pub base_offset: Offset,
+    /// The offset after its last record.
+    pub end_offset: Offset,
+    /// The epoch in which it was appended.
+    pub leader_epoch: LeaderEpoch,
+    /// Other replicas have to have it before it is committed ([`Partition::is_committed`]).
+    pub must_replicate: bool,
     /// The broker's time, with LogAppendTime.
     pub log_append_time_ms: Option<i64>,
     /// The log start offset at that moment.
@@ -142,16 +180,22 @@ const ONLINE: u8 = 0;
 const OFFLINE: u8 = 1;
 const DELETED: u8 = 2;
 
-/// A partition led by this broker.
+/// A partition with a replica here.
 #[derive(Debug)]
 pub struct Partition {
+    surroundings: Arc<Surroundings>,
     id: TopicPartition,
     topic_id: Uuid,
     leader_epoch: AtomicI32,
     state: AtomicU8,
     config: ArcSwap<TopicConfig>,
-    pub(super) log: Mutex<Log>,
+    pub(super) log: Mutex<Held>,
+    /// Readers wait for bytes to become visible, acknowledgements for the flushed offset.
     waiters: Waiters,
+    /// Followers wait for bytes to be appended, acknowledgements for the high watermark.
+    replication: Waiters,
+    /// DeleteRecords waits for the low watermark.
+    trimming: Waiters,
     flush_queued: AtomicBool,
     /// Held while a flush is on its way, and taken before `log`: two flushes at once would write the same
     /// epoch file, and one of a folder that is being renamed would look like a failed disk.
@@ -162,32 +206,115 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Leads `log` in `leader_epoch`.
+    /// Holds `log`, and has no part in it before [`Partition::assume`] is called.
     #[must_use]
-    pub fn lead(
+    pub fn new(
         id: TopicPartition,
         topic_id: Uuid,
-        leader_epoch: LeaderEpoch,
+        surroundings: Arc<Surroundings>,
         config: Arc<TopicConfig>,
-        mut log: Log,
+        log: Log,
     ) -> Self {
-        let (end, directory) = (log.log_end_offset(), log.directory());
-        log.assign_epoch_start(leader_epoch, end);
-        // What a stop left behind is in the log: with no other replica, it is committed.
-        log.advance_high_watermark(end);
+        let directory = log.directory();
+        let role = Role::Follower(Following { leader: BrokerId::NONE, epoch: LeaderEpoch::UNKNOWN });
         Self {
+            surroundings,
             id,
             topic_id,
-            leader_epoch: AtomicI32::new(leader_epoch.0),
+            leader_epoch: AtomicI32::new(LeaderEpoch::UNKNOWN.0),
             state: AtomicU8::new(ONLINE),
             config: ArcSwap::new(config),
-            log: Mutex::new(log),
+            log: Mutex::new(Held { log, role }),
             waiters: Waiters::default(),
+            replication: Waiters::default(),
+            trimming: Waiters::default(),
             flush_queued: AtomicBool::new(false),
             flushing: Mutex::new(()),
             directory: ArcSwap::from_pointee(directory),
             future: Mutex::default(),
         }
+    }
+
+    /// Takes the role that the metadata gives this broker; `true` where it is another one than before. An older
+    /// registration changes nothing.
+    pub fn assume(&self, registration: &PartitionRegistration) -> bool {
+        let mut held = self.log.lock();
+        let (node, epoch) = (self.surroundings.node(), registration.epoch());
+        let is_new = epoch > self.leader_epoch();
+        if is_new && registration.leader_id() == node {
+            self.take_office(&mut held, registration);
+        } else if is_new {
+            held.role = Role::Follower(Following { leader: registration.leader_id(), epoch });
+        } else if let Role::Leader(leader) = &mut held.role {
+            leader.follow(registration, self.surroundings.now_ms());
+        }
+        self.leader_epoch.store(epoch.max(self.leader_epoch()).0, Ordering::Release);
+        let is_visible = self.advance(&mut held);
+        let high_watermark = held.high_watermark();
+        drop(held);
+        if is_new {
+            self.notify_all();
+        } else {
+            self.settle(is_visible, high_watermark);
+            self.notify_committing();
+        }
+        is_new
+    }
+
+    /// Leads from here on. The epoch's start is noted before anything is written in it (KAFKA-7415).
+    fn take_office(&self, held: &mut Held, registration: &PartitionRegistration) {
+        let end = held.log_end_offset();
+        held.assign_epoch_start(registration.epoch(), end);
+        let leader = Leader::new(self.surroundings.node().0, registration, end, self.surroundings.now_ms());
+        if leader.is_alone() {
+            // What a stop left behind is in the log: with no other replica, it is committed.
+            held.advance_high_watermark(end);
+        }
+        held.role = Role::Leader(leader);
+    }
+
+    pub(super) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        self.surroundings.terms(self.config.load().min_insync_replicas)
+    }
+
+    /// Moves the high watermark as far as the role allows; `true` where it moved. A follower's moves by what its
+    /// leader says alone.
+    pub(super) fn advance(&self, held: &mut Held) -> bool {
+        let Role::Leader(leader) = &held.role else { return false };
+        let end = if leader.is_alone() {
+            held.log.visible_end_offset()
+        } else {
+            let offsets = offsets_of(&held.log);
+            leader.high_watermark(&offsets, &self.terms(), &|id| self.surroundings.standing(id))
+        };
+        held.log.advance_high_watermark(end)
+    }
+
+    /// Tells who waited for the high watermark, where it has moved.
+    pub(super) fn settle(&self, is_visible: bool, high_watermark: Offset) {
+        if is_visible {
+            self.notify_visible();
+            self.replication.notify_offset(high_watermark);
+        }
+    }
+
+    /// How many bytes became visible is not counted here: whoever waits looks again.
+    pub(super) fn notify_visible(&self) {
+        self.waiters.notify_bytes(usize::MAX);
+    }
+
+    /// Whoever waits for an acknowledgement looks again.
+    pub(super) fn notify_committing(&self) {
+        self.replication.notify_offset(Offset(i64::MAX));
+    }
+
+    /// Whoever waits for replicas to follow a log start looks again.
+    pub(super) fn notify_low_watermark(&self) {
+        self.trimming.notify_offset(Offset(i64::MAX));
     }
 
     /// Topic and number.
@@ -208,7 +335,7 @@ impl Partition {
         self.topic_id
     }
 
-    /// The epoch this broker leads in.
+    /// The epoch of the partition's leader, here or elsewhere.
     #[must_use]
     pub fn leader_epoch(&self) -> LeaderEpoch {
         LeaderEpoch(self.leader_epoch.load(Ordering::Acquire))
@@ -245,23 +372,38 @@ impl Partition {
         matches!(self.config.load().compression_type, CompressionSetting::Zstd(_))
     }
 
-    /// Appends one walked batch; its offsets and epoch are written on the way. When this returns it is in the
-    /// page cache, and visible unless the log is flushed first.
+    /// Appends one walked batch as leader; its offsets and epoch are written on the way. When this returns it is in
+    /// the page cache, and visible unless the log is flushed first or other replicas must have it.
     ///
     /// # Errors
     /// [`PartitionError`]; nothing was appended then.
-    pub fn append(&self, batch: &[u8], now_ms: i64) -> Result<Accepted, PartitionError> {
+    pub fn append(&self, batch: &[u8], acks: Acks, now_ms: i64) -> Result<Accepted, PartitionError> {
         self.check_online()?;
-        let mut log = self.log.lock();
-        let appended = log.append_as_leader(batch, self.leader_epoch(), AppendOrigin::Client, now_ms)?;
-        let end = log.visible_end_offset();
-        let is_visible = log.advance_high_watermark(end);
-        drop(log);
-        if is_visible {
-            self.waiters.notify_bytes(appended.size);
+        let mut held = self.log.lock();
+        let Held { log, role: Role::Leader(leader) } = &mut *held else {
+            return Err(PartitionError::NotLeader);
+        };
+        let (leader_epoch, is_alone) = (leader.epoch(), leader.is_alone());
+        if !is_alone && acks == Acks::All && leader.is_under_min_isr(&self.terms()) {
+            let (in_sync, min) = (leader.isr().len(), self.config.load().min_insync_replicas);
+            return Err(PartitionError::TooFewInSync { in_sync, min });
         }
+        let appended = log.append_as_leader(batch, leader_epoch, AppendOrigin::Client, now_ms)?;
+        let is_visible = self.advance(&mut held);
+        let high_watermark = held.high_watermark();
+        drop(held);
+        if is_alone && is_visible {
+            self.waiters.notify_bytes(appended.size);
+        } else if !is_alone {
+            self.replication.notify_bytes(appended.size);
+            self.settle(is_visible, high_watermark);
+        }
+        let end_offset = appended.last_offset.next();
         Ok(Accepted {
             base_offset: appended.base_offset,
+            end_offset,
+            leader_epoch,
+            must_replicate: !is_alone && acks == Acks::All,
             log_append_time_ms: appended.log_append_time_ms,
             log_start_offset: appended.log_start_offset,
             flush_to: appended.must_flush_to,
@@ -269,44 +411,22 @@ impl Partition {
         })
     }
 
-    /// Reads what a fetch may see.
+    /// Reads what a consumer may see. Followers serve it too, unless `spec` says otherwise.
     ///
     /// # Errors
     /// [`PartitionError`].
     pub fn read(&self, spec: &ReadSpec) -> Result<ReadOutcome, PartitionError> {
         self.check_online()?;
         self.check_leader_epoch(spec.current_leader_epoch)?;
-        let log = self.log.lock();
-        let mut outcome = ReadOutcome {
-            region: None,
-            high_watermark: log.high_watermark(),
-            last_stable_offset: log.last_stable_offset(),
-            log_start_offset: log.log_start_offset(),
-            diverging: None,
-            aborted: (spec.isolation == Isolation::Committed).then(Vec::new),
-        };
+        let held = self.log.lock();
+        if spec.leader_only && !matches!(held.role, Role::Leader(_)) {
+            return Err(PartitionError::NotLeader);
+        }
         let end = match spec.isolation {
-            Isolation::Uncommitted => outcome.high_watermark,
-            Isolation::Committed => outcome.last_stable_offset,
+            Isolation::Uncommitted => held.high_watermark(),
+            Isolation::Committed => held.last_stable_offset(),
         };
-        if spec.last_fetched_epoch >= 0 {
-            outcome.diverging = diverging(&log, spec)?;
-            if outcome.diverging.is_some() {
-                return Ok(outcome);
-            }
-        }
-        let Some(slice) = log.read(spec.from, end, spec.max_bytes, spec.at_least_one)?.into_slice() else {
-            return Ok(outcome);
-        };
-        if slice.region.is_empty() {
-            return Ok(outcome);
-        }
-        if let Some(aborted) = &mut outcome.aborted {
-            let found = log.aborted_transactions(spec.from, slice.upper_bound)?;
-            aborted.extend(found.iter().map(|aborted| (aborted.producer_id, aborted.first_offset)));
-        }
-        outcome.region = Some(slice.region);
-        Ok(outcome)
+        read_log(&held, spec, end)
     }
 
     /// The log, for questions that need several answers of one moment.
@@ -336,16 +456,18 @@ impl Partition {
 
     /// Puts a log that is complete in the place of this partition's, under all of its locks; returns the one
     /// that was there.
-    pub(super) fn replace_log(&self, log: &mut Log, mut next: Log) -> Log {
-        let end = next.visible_end_offset();
-        next.advance_high_watermark(end);
+    pub(super) fn replace_log(&self, held: &mut Held, next: Log) -> Log {
         self.directory.store(Arc::new(next.directory()));
-        std::mem::replace(log, next)
+        let before = std::mem::replace(&mut held.log, next);
+        self.advance(held);
+        before
     }
 
     /// Tells everybody who waits for anything here to look again.
     pub(super) fn notify_all(&self) {
         self.waiters.notify_all();
+        self.replication.notify_all();
+        self.trimming.notify_all();
     }
 
     /// Makes everything below `offset` unreachable; the segments go later. `None` is the high watermark.
@@ -356,6 +478,9 @@ impl Partition {
     pub fn delete_records_before(&self, offset: Option<Offset>) -> Result<Offset, PartitionError> {
         self.check_online()?;
         let mut log = self.log.lock();
+        if !matches!(log.role, Role::Leader(_)) {
+            return Err(PartitionError::NotLeader);
+        }
         let (start, end) = (log.log_start_offset(), log.high_watermark());
         let offset = offset.unwrap_or(end);
         if offset > end || offset < Offset::ZERO {
@@ -368,6 +493,21 @@ impl Partition {
     /// `waiter` is told about bytes that become visible here.
     pub fn wait_for_bytes(&self, waiter: &Waiter) {
         self.waiters.wait_for_bytes(waiter);
+    }
+
+    /// `waiter` is told about bytes that are appended here, visible or not: a follower's.
+    pub fn wait_for_append(&self, waiter: &Waiter) {
+        self.replication.wait_for_bytes(waiter);
+    }
+
+    /// `waiter` is told when everything below `offset` may be committed.
+    pub fn wait_for_commit(&self, waiter: &Waiter, offset: Offset) {
+        self.replication.wait_for_offset(waiter, offset);
+    }
+
+    /// `waiter` is told when the low watermark may have moved.
+    pub fn wait_for_low_watermark(&self, waiter: &Waiter) {
+        self.trimming.wait_for_offset(waiter, Offset::ZERO);
     }
 
     /// `waiter` is told when the log is flushed to `offset`.
@@ -403,15 +543,12 @@ impl Partition {
         }
         let Some(ticket) = self.log.lock().flush_ticket()? else { return Ok(()) };
         ticket.sync()?;
-        let mut log = self.log.lock();
-        log.mark_flushed(&ticket);
-        let (end, flushed) = (log.visible_end_offset(), log.flushed_offset());
-        let is_visible = log.advance_high_watermark(end);
-        drop(log);
-        if is_visible {
-            // How many bytes became visible is not counted here: whoever waits looks again.
-            self.waiters.notify_bytes(usize::MAX);
-        }
+        let mut held = self.log.lock();
+        held.mark_flushed(&ticket);
+        let is_visible = self.advance(&mut held);
+        let (high_watermark, flushed) = (held.high_watermark(), held.flushed_offset());
+        drop(held);
+        self.settle(is_visible, high_watermark);
         self.waiters.notify_offset(flushed);
         Ok(())
     }
@@ -420,34 +557,25 @@ impl Partition {
     pub fn set_config(&self, config: Arc<TopicConfig>, options: LogOptions) {
         self.config.store(config);
         self.set_future_options(options);
-        let mut log = self.log.lock();
-        log.set_options(options);
-        let end = log.visible_end_offset();
-        log.advance_high_watermark(end);
-        drop(log);
-        self.waiters.notify_bytes(usize::MAX);
-    }
-
-    /// Leads in a new epoch.
-    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
-        let mut log = self.log.lock();
-        let end = log.log_end_offset();
-        log.assign_epoch_start(epoch, end);
-        self.leader_epoch.store(epoch.0, Ordering::Release);
-        drop(log);
-        self.waiters.notify_all();
+        let mut held = self.log.lock();
+        held.set_options(options);
+        self.advance(&mut held);
+        let high_watermark = held.high_watermark();
+        drop(held);
+        self.settle(true, high_watermark);
+        self.notify_committing();
     }
 
     /// Its log directory has failed: everything from now on is refused.
     pub fn set_offline(&self) {
         self.state.store(OFFLINE, Ordering::Release);
-        self.waiters.notify_all();
+        self.notify_all();
     }
 
     /// Its topic is gone: everything from now on is refused.
     pub fn set_deleted(&self) {
         self.state.store(DELETED, Ordering::Release);
-        self.waiters.notify_all();
+        self.notify_all();
     }
 
     /// Whether it answers.
@@ -462,7 +590,7 @@ impl Partition {
         }
     }
 
-    fn check_leader_epoch(&self, requested: i32) -> Result<(), PartitionError> {
+    pub(super) fn check_leader_epoch(&self, requested: i32) -> Result<(), PartitionError> {
         let current = self.leader_epoch();
         match requested {
             ..0 => Ok(()),
@@ -473,63 +601,48 @@ impl Partition {
     }
 }
 
-/// Whether the client's log, whose last record is of `last_fetched_epoch`, is not a prefix of ours (KIP-595).
-fn diverging(log: &Log, spec: &ReadSpec) -> Result<Option<(LeaderEpoch, Offset)>, PartitionError> {
-    let out_of_range = || PartitionError::OffsetOutOfRange {
-        requested: spec.from,
-        start: log.log_start_offset(),
-        end: log.high_watermark(),
+/// Reads up to `end`, all offsets of one moment.
+pub(super) fn read_log(log: &Log, spec: &ReadSpec, end: Offset) -> Result<ReadOutcome, PartitionError> {
+    let mut outcome = ReadOutcome {
+        region: None,
+        high_watermark: log.high_watermark(),
+        last_stable_offset: log.last_stable_offset(),
+        log_start_offset: log.log_start_offset(),
+        diverging: None,
+        aborted: (spec.isolation == Isolation::Committed).then(Vec::new),
+        preferred_replica: None,
     };
+    if spec.last_fetched_epoch >= 0 {
+        outcome.diverging = diverging(log, spec)?;
+        if outcome.diverging.is_some() {
+            return Ok(outcome);
+        }
+    }
+    let Some(slice) = log.read(spec.from, end, spec.max_bytes, spec.at_least_one)?.into_slice() else {
+        return Ok(outcome);
+    };
+    if slice.region.is_empty() {
+        return Ok(outcome);
+    }
+    if let Some(aborted) = &mut outcome.aborted {
+        let found = log.aborted_transactions(spec.from, slice.upper_bound)?;
+        aborted.extend(found.iter().map(|aborted| (aborted.producer_id, aborted.first_offset)));
+    }
+    outcome.region = Some(slice.region);
+    Ok(outcome)
+}
+
+/// Whether the reader's log, whose last record is of `last_fetched_epoch`, is not a prefix of ours (KIP-595).
+fn diverging(log: &Log, spec: &ReadSpec) -> Result<Option<(LeaderEpoch, Offset)>, PartitionError> {
     let requested = LeaderEpoch(spec.last_fetched_epoch);
     let known = log.epoch_end_offset(requested);
-    if known == EpochEnd::UNKNOWN || spec.from < log.log_start_offset() {
-        return Err(out_of_range());
-    }
-    Ok((known.epoch < requested || known.end_offset < spec.from).then_some((known.epoch, known.end_offset)))
-}
-
-fn compression_of(setting: CompressionSetting) -> Option<Compression> {
-    match setting {
-        CompressionSetting::Producer => None,
-        CompressionSetting::Uncompressed => Some(Compression::NONE),
-        CompressionSetting::Snappy => Some(Compression::new(Codec::Snappy)),
-        CompressionSetting::Gzip(level) => Some(with_level(Codec::Gzip, level)),
-        CompressionSetting::Lz4(level) => Some(with_level(Codec::Lz4, level)),
-        CompressionSetting::Zstd(level) => Some(with_level(Codec::Zstd, level)),
-    }
-}
-
-/// The level was checked when it was set; one that is out of range all the same gives way to the default.
-fn with_level(codec: Codec, level: i32) -> Compression {
-    Compression::with_level(codec, level).unwrap_or(Compression::new(codec))
-}
-
-/// A topic's settings in the terms of its logs.
-#[must_use]
-pub fn log_options(config: &TopicConfig, producer_id_expiration_ms: i64) -> LogOptions {
-    LogOptions {
-        segment_bytes: u64::from(config.segment_bytes),
-        segment_ms: segment_ms(config),
-        segment_jitter_ms: config.segment_jitter_ms,
-        segment_index_bytes: u64::from(config.segment_index_bytes),
-        index_interval_bytes: u64::from(config.index_interval_bytes),
-        preallocate: config.preallocate,
-        flush_messages: config.flush_messages,
-        flush_ms: config.flush_ms,
-        retention_ms: config.retention_ms.unwrap_or(-1),
-        retention_bytes: config.retention_bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
-        delete_old_segments: config.cleanup_policy.delete,
-        compact: config.cleanup_policy.compact,
-        file_delete_delay_ms: config.file_delete_delay_ms,
-        producer_id_expiration_ms,
-    }
-}
-
-/// How old a segment grows: one that is to be compacted in time must come to an end in time.
-fn segment_ms(config: &TopicConfig) -> i64 {
-    if config.cleanup_policy.compact && config.max_compaction_lag_ms > 0 {
-        config.segment_ms.min(config.max_compaction_lag_ms)
-    } else {
-        config.segment_ms
+    match relation((spec.from, requested), known, log.log_start_offset()) {
+        Relation::Prefix => Ok(None),
+        Relation::Diverged(at) => Ok(Some((at.epoch, at.end_offset))),
+        Relation::OutOfRange => Err(PartitionError::OffsetOutOfRange {
+            requested: spec.from,
+            start: log.log_start_offset(),
+            end: log.high_watermark(),
+        }),
     }
 }

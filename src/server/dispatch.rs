@@ -43,7 +43,7 @@ static ROWS: &[Row] = &[
     row(ApiKey::ApiVersions, |node, session, call| api_versions::handle(node, session, &call)),
     row(ApiKey::CreateTopics, |node, _, call| topics::create(node, call)),
     row(ApiKey::DeleteTopics, |node, _, call| topics::delete(node, call)),
-    row(ApiKey::DeleteRecords, |node, _, call| delete_records::handle(node, &call)),
+    row(ApiKey::DeleteRecords, |node, _, call| delete_records::handle(node, call)),
     row(ApiKey::InitProducerId, |node, _, call| producers::init_producer_id(node, call)),
     row(ApiKey::OffsetForLeaderEpoch, |node, _, call| leader_epochs::handle(node, &call)),
     row(ApiKey::DescribeConfigs, |node, _, call| configs::describe(node, &call)),

@@ -74,6 +74,8 @@ pub fn of_partition(error: &PartitionError) -> ErrorCode {
         PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
         PartitionError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        PartitionError::TooFewInSync { .. } => ErrorCode::NotEnoughReplicas,
+        PartitionError::TooFewAfterAppend => ErrorCode::NotEnoughReplicasAfterAppend,
         PartitionError::Deleted => ErrorCode::UnknownTopicOrPartition,
         PartitionError::Offline => ErrorCode::KafkaStorageError,
         PartitionError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,

@@ -3,7 +3,9 @@
 //! Waits up to `max_wait_ms` until `min_bytes` are there; nobody polls meanwhile. The first partition that
 //! has records gives at least one whole batch, whatever the limits. Sessions as in KIP-227. All offsets of a
 //! partition in an answer are of one moment, and no record at or above the high watermark (with
-//! read_committed: the last stable offset) is in it.
+//! read_committed: the last stable offset) is in a consumer's. A follower reads to the end of the leader's log, and
+//! the offset that it asks for says what it has. A consumer that says where it is may be sent to a nearer replica
+//! (KIP-392), which serves it below its own high watermark.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +14,30 @@ use bytes::Bytes;
 
 use super::call::Call;
 use super::error_map;
+use super::leader_hints::{LeaderHint, LeaderHints};
+use super::nearest;
 use super::node::Node;
 use super::session::Session;
 use crate::net::{Answer, Reply};
 use crate::protocol::messages::fetch_request::FetchRequest;
 use crate::protocol::messages::fetch_response::{
-    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    NodeEndpoint, PartitionData,
 };
 use crate::protocol::{DecodeError, ErrorCode, Records, Str};
 use crate::replication::fetch_session::FetchContext;
-use crate::replication::{FetchItem, Isolation, Outcome, Partition, ReadOutcome, ReadSpec, TopicKey, Waiter};
+use crate::replication::{
+    FetchItem, Isolation, Outcome, Partition, ReadOutcome, ReadSpec, ReplicaFetch, TopicKey, Waiter,
+};
 use crate::storage::Region;
 use crate::types::{Offset, Uuid};
 
 /// From this version on topics are named by id.
 const TOPIC_IDS_FROM: i16 = 13;
+/// From this version on a consumer says where it is, and may read from followers.
+const RACKS_FROM: i16 = 11;
+/// From this version on answers say who leads.
+const HINTS_FROM: i16 = 16;
 /// From this version on batches packed with zstd may be sent.
 const ZSTD_FROM: i16 = 10;
 
@@ -45,7 +56,7 @@ pub fn handle(node: &Arc<Node>, _: &mut Session, mut call: Call) -> Result<Reply
     };
     call.forget_frame();
     let fetch = Fetch::new(node, call, &request, context);
-    let attempt = fetch.read();
+    let attempt = fetch.read(node, true);
     if fetch.is_enough(&attempt) {
         return Ok(Reply::Now(fetch.answer(node, attempt)));
     }
@@ -63,6 +74,10 @@ struct Fetch {
     /// One for each item of the context.
     found: Vec<Result<Arc<Partition>, ErrorCode>>,
     isolation: Isolation,
+    /// The follower that asks, and the epoch of its broker.
+    replica: Option<(i32, i64)>,
+    /// Where the consumer is, if a nearer replica may be chosen for it.
+    rack: Option<String>,
     max_bytes: usize,
     min_bytes: usize,
     max_wait: Duration,
@@ -78,16 +93,14 @@ struct Attempt {
 
 impl Fetch {
     fn new(node: &Arc<Node>, call: Call, request: &FetchRequest, context: FetchContext) -> Self {
-        let from_replica = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
-        let version = call.version;
-        let find = |item: &FetchItem| {
-            if from_replica {
-                // No other broker has a replica of a lone node's partitions.
-                return Err(ErrorCode::NotLeaderOrFollower);
-            }
-            find_partition(node, item, version)
+        let replica = match (request.replica_state.replica_id, request.replica_id) {
+            (id, _) if id >= 0 => Some((id, request.replica_state.replica_epoch)),
+            (_, id) if id >= 0 => Some((id, -1)),
+            _ => None,
         };
-        let found = context.items.iter().map(find).collect();
+        let version = call.version;
+        let found = context.items.iter().map(|item| find_partition(node, item, version)).collect();
+        let rack = nearest::rack_of(node, &request.rack_id).filter(|_| replica.is_none());
         let max_bytes =
             usize::try_from(request.max_bytes).unwrap_or(0).min(node.config().fetch_max_bytes as usize);
         Self {
@@ -99,23 +112,26 @@ impl Fetch {
             } else {
                 Isolation::Uncommitted
             },
+            replica,
+            rack,
             max_bytes,
             min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
             max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
         }
     }
 
-    fn read(&self) -> Attempt {
+    /// Looks at all partitions. What a follower asks for counts the first time only: later it says nothing new.
+    fn read(&self, node: &Node, count: bool) -> Attempt {
         let mut attempt = Attempt { reads: Vec::with_capacity(self.found.len()), bytes: 0, is_news: false };
         for (item, found) in self.context.items.iter().zip(&self.found) {
             let read = match found {
-                Ok(partition) => self.read_one(item, partition, attempt.bytes),
+                Ok(partition) => self.read_one(node, item, partition, attempt.bytes, count),
                 Err(code) => Err(*code),
             };
             match &read {
                 Ok(outcome) => {
                     attempt.bytes += outcome.len();
-                    attempt.is_news |= outcome.diverging.is_some();
+                    attempt.is_news |= outcome.diverging.is_some() || outcome.preferred_replica.is_some();
                 }
                 Err(_) => attempt.is_news = true,
             }
@@ -126,9 +142,11 @@ impl Fetch {
 
     fn read_one(
         &self,
+        node: &Node,
         item: &FetchItem,
-        partition: &Partition,
+        partition: &Arc<Partition>,
         bytes_so_far: usize,
+        count: bool,
     ) -> Result<ReadOutcome, ErrorCode> {
         let partition_max = usize::try_from(item.partition_max_bytes).unwrap_or(0);
         let spec = ReadSpec {
@@ -138,8 +156,33 @@ impl Fetch {
             isolation: self.isolation,
             current_leader_epoch: item.current_leader_epoch,
             last_fetched_epoch: item.last_fetched_epoch,
+            leader_only: self.call.version < RACKS_FROM,
         };
-        partition.read(&spec).map_err(|error| error_map::of_partition(&error))
+        let read = match self.replica {
+            Some((replica, broker_epoch)) => {
+                let fetch = ReplicaFetch {
+                    replica,
+                    broker_epoch,
+                    fetch_offset: spec.from,
+                    log_start_offset: Offset(item.log_start_offset),
+                };
+                partition.read_for_replica(&spec, &fetch, count).map(|(outcome, proposes)| {
+                    if proposes {
+                        node.isr.enqueue(partition);
+                    }
+                    outcome
+                })
+            }
+            None => partition.read(&spec),
+        };
+        let mut outcome = read.map_err(|error| error_map::of_partition(&error))?;
+        if let Some(rack) = &self.rack {
+            outcome.preferred_replica = nearest::choose(node, partition, spec.from, rack);
+            if outcome.preferred_replica.is_some() {
+                outcome.region = None;
+            }
+        }
+        Ok(outcome)
     }
 
     fn is_enough(&self, attempt: &Attempt) -> bool {
@@ -157,9 +200,12 @@ impl Fetch {
             let missing = self.min_bytes.saturating_sub(bytes).max(1);
             let waiter = Waiter::new(i64::try_from(missing).unwrap_or(i64::MAX));
             for partition in self.found.iter().flatten() {
-                partition.wait_for_bytes(&waiter);
+                match self.replica {
+                    Some(_) => partition.wait_for_append(&waiter),
+                    None => partition.wait_for_bytes(&waiter),
+                }
             }
-            let attempt = self.read();
+            let attempt = self.read(node, false);
             if self.is_enough(&attempt) {
                 return attempt;
             }
@@ -174,7 +220,7 @@ impl Fetch {
                 () = &mut stopping => true,
             };
             if is_over {
-                return self.read();
+                return self.read(node, false);
             }
         }
     }
@@ -189,13 +235,39 @@ impl Fetch {
         };
         let mut response = FetchResponse { session_id, ..FetchResponse::default() };
         let mut regions = Vec::new();
+        let mut hints = LeaderHints::default();
         for ((item, read), told) in items.into_iter().zip(attempt.reads).zip(told) {
             if told {
-                let data = partition_data(item.partition, read, &mut regions);
+                let mut data = partition_data(item.partition, read, &mut regions);
+                if call.version >= HINTS_FROM && data.error_code != 0 {
+                    data.current_leader = hint(node, &mut hints, &item, data.error_code).into();
+                }
                 push(&mut response.responses, item.topic, data);
             }
         }
+        response.node_endpoints = hints.endpoints(node, &call, |id, endpoint, rack| NodeEndpoint {
+            node_id: id,
+            host: endpoint.host.as_str().into(),
+            port: i32::from(endpoint.port),
+            rack,
+            ..NodeEndpoint::default()
+        });
         call.answer_in_version(call.version, &response, regions)
+    }
+}
+
+/// Who leads instead; topics are named by id in all versions that say so.
+fn hint(node: &Node, hints: &mut LeaderHints, item: &FetchItem, error_code: i16) -> LeaderHint {
+    let image = node.image();
+    match image.topic_by_id(item.topic.id) {
+        Some(topic) => hints.look_up(node, (topic.name.as_str(), item.partition), error_code),
+        None => LeaderHint::NONE,
+    }
+}
+
+impl From<LeaderHint> for LeaderIdAndEpoch {
+    fn from(hint: LeaderHint) -> Self {
+        Self { leader_id: hint.leader, leader_epoch: hint.epoch, ..Self::default() }
     }
 }
 
@@ -210,6 +282,7 @@ fn items_of(request: &FetchRequest, version: i16) -> Vec<FetchItem> {
                 current_leader_epoch: partition.current_leader_epoch,
                 fetch_offset: partition.fetch_offset,
                 last_fetched_epoch: partition.last_fetched_epoch,
+                log_start_offset: partition.log_start_offset,
                 partition_max_bytes: partition.partition_max_bytes,
             });
         }
@@ -239,7 +312,8 @@ fn find_partition(node: &Node, item: &FetchItem, version: i16) -> Result<Arc<Par
     let topic = if version >= TOPIC_IDS_FROM {
         node.topic_by_id(item.topic.id).ok_or(ErrorCode::UnknownTopicId)?
     } else {
-        node.topic_by_name(&item.topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+        let topic = node.topic_by_name(&item.topic.name);
+        topic.ok_or_else(|| absence_code(node, &item.topic.name, item.partition))?
     };
     let Some(partition) = topic.partition(item.partition) else {
         return node.partition(&topic.text, item.partition);
@@ -250,6 +324,11 @@ fn find_partition(node: &Node, item: &FetchItem, version: i16) -> Result<Arc<Par
     Ok(Arc::clone(partition))
 }
 
+/// A topic of which nothing is here may be elsewhere.
+fn absence_code(node: &Node, topic: &str, index: i32) -> ErrorCode {
+    node.partition(topic, index).err().unwrap_or(ErrorCode::NotLeaderOrFollower)
+}
+
 fn outcome_of(read: &Result<ReadOutcome, ErrorCode>) -> Outcome {
     match read {
         Ok(read) => Outcome {
@@ -257,7 +336,7 @@ fn outcome_of(read: &Result<ReadOutcome, ErrorCode>) -> Outcome {
             high_watermark: read.high_watermark.0,
             log_start_offset: read.log_start_offset.0,
             records_len: read.len(),
-            diverges: read.diverging.is_some(),
+            diverges: read.diverging.is_some() || read.preferred_replica.is_some(),
         },
         Err(code) => Outcome {
             error_code: code.code(),
@@ -287,6 +366,7 @@ fn partition_data(
     data.high_watermark = read.high_watermark.0;
     data.last_stable_offset = read.last_stable_offset.0;
     data.log_start_offset = read.log_start_offset.0;
+    data.preferred_read_replica = read.preferred_replica.unwrap_or(-1);
     if let Some((epoch, end_offset)) = read.diverging {
         data.diverging_epoch =
             EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0, ..EpochEndOffset::default() };

@@ -49,6 +49,6 @@ fn find(node: &Node, topic: &Str, asked: &OffsetForLeaderPartition) -> Result<Ep
     let partition = node.partition(topic, asked.partition)?;
     let requested = LeaderEpoch(asked.leader_epoch);
     partition
-        .with_log(asked.current_leader_epoch, |log| Ok(log.epoch_end_offset(requested)))
+        .with_led_log(asked.current_leader_epoch, |log| Ok(log.epoch_end_offset(requested)))
         .map_err(|error| error_map::of_partition(&error))
 }

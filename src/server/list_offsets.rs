@@ -18,6 +18,18 @@ use crate::types::{LeaderEpoch, Offset};
 /// From this version on an answer names the leader epoch.
 const LEADER_EPOCH_FROM: i16 = 4;
 
+/// From this version on a client understands that an offset is not known yet.
+const OFFSET_NOT_AVAILABLE_FROM: i16 = 5;
+
+/// Who asks.
+#[derive(Clone, Copy)]
+struct Reader {
+    version: i16,
+    isolation: Isolation,
+    /// A follower: all that is in the log counts.
+    is_replica: bool,
+}
+
 /// The special times, and the first version that knows each.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -35,14 +47,18 @@ type Found = Option<(i64, Offset, LeaderEpoch)>;
 /// The request is malformed.
 pub fn handle(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
     let request: ListOffsetsRequest = call.decode()?;
-    let isolation = if request.isolation_level == 1 { Isolation::Committed } else { Isolation::Uncommitted };
+    let reader = Reader {
+        version: call.version,
+        isolation: if request.isolation_level == 1 { Isolation::Committed } else { Isolation::Uncommitted },
+        is_replica: request.replica_id >= 0,
+    };
     let mut seen = HashSet::new();
     let mut response = ListOffsetsResponse::default();
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
             let answer = if seen.insert((topic.name.clone(), asked.partition_index)) {
-                look_up(node, &topic.name, asked, call.version, isolation)
+                look_up(node, &topic.name, asked, reader)
             } else {
                 Err(ErrorCode::InvalidRequest)
             };
@@ -61,14 +77,23 @@ fn look_up(
     node: &Node,
     topic: &Str,
     asked: &ListOffsetsPartition,
-    version: i16,
-    isolation: Isolation,
+    reader: Reader,
 ) -> Result<Found, ErrorCode> {
-    check_special(asked.timestamp, version)?;
+    check_special(asked.timestamp, reader.version)?;
     let partition = node.partition(topic, asked.partition_index)?;
-    let found = partition
-        .with_log(asked.current_leader_epoch, |log| offset_for(&partition, log, asked.timestamp, isolation));
-    found.map_err(|error| error_map::of_partition(&error))
+    let epoch_start = partition.epoch_start();
+    let found = partition.with_led_log(asked.current_leader_epoch, |log| {
+        let is_behind = !reader.is_replica && epoch_start.is_some_and(|start| start > log.high_watermark());
+        Ok((offset_for(&partition, log, asked.timestamp, reader)?, is_behind))
+    });
+    let (found, is_behind) = found.map_err(|error| error_map::of_partition(&error))?;
+    // A leader that has just been elected may not know yet how much of its log is committed.
+    let depends_on_end = asked.timestamp == LATEST || (asked.timestamp != EARLIEST && found.is_none());
+    match is_behind && depends_on_end {
+        true if reader.version < OFFSET_NOT_AVAILABLE_FROM => Err(ErrorCode::LeaderNotAvailable),
+        true => Err(ErrorCode::OffsetNotAvailable),
+        false => Ok(found),
+    }
 }
 
 fn check_special(timestamp: i64, version: i16) -> Result<(), ErrorCode> {
@@ -84,10 +109,11 @@ fn offset_for(
     partition: &Partition,
     log: &mut Log,
     timestamp: i64,
-    isolation: Isolation,
+    reader: Reader,
 ) -> Result<Found, PartitionError> {
     const NO_TIME: i64 = -1;
-    let end = match isolation {
+    let end = match reader.isolation {
+        _ if reader.is_replica => log.log_end_offset(),
         Isolation::Uncommitted => log.high_watermark(),
         Isolation::Committed => log.last_stable_offset(),
     };

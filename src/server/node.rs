@@ -10,6 +10,7 @@ use tracing::error;
 
 use super::flusher::Flusher;
 use super::groups::Groups;
+use super::isr::IsrQueue;
 use super::mover::Mover;
 use super::producers::ProducerIds;
 use crate::config::BrokerConfig;
@@ -42,6 +43,8 @@ pub struct Node {
     pub groups: Arc<Groups>,
     /// Moves between directories.
     pub mover: Mover,
+    /// What the controller is to be asked of who is in sync.
+    pub isr: IsrQueue,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
     pub(super) config: ArcSwap<BrokerConfig>,
@@ -56,6 +59,8 @@ pub enum Absence {
     Expected,
     /// Its log directory has failed.
     Offline,
+    /// Other brokers have it.
+    Elsewhere,
     /// There is no such partition here.
     Unknown,
 }
@@ -83,7 +88,7 @@ impl Node {
             return Ok(Arc::clone(partition));
         }
         Err(match self.absence(found.as_deref(), topic, index) {
-            Absence::Expected => ErrorCode::NotLeaderOrFollower,
+            Absence::Expected | Absence::Elsewhere => ErrorCode::NotLeaderOrFollower,
             Absence::Offline => ErrorCode::KafkaStorageError,
             Absence::Unknown => ErrorCode::UnknownTopicOrPartition,
         })
@@ -95,9 +100,11 @@ impl Node {
         if found.is_some_and(|topic| topic.is_offline(index)) {
             return Absence::Offline;
         }
-        let image = self.image();
-        let is_ours = image.partition(name, index).is_some_and(|it| it.replicas.contains(&self.id.0));
-        if is_ours { Absence::Expected } else { Absence::Unknown }
+        match self.image().partition(name, index) {
+            Some(registration) if registration.replicas.contains(&self.id.0) => Absence::Expected,
+            Some(_) => Absence::Elsewhere,
+            None => Absence::Unknown,
+        }
     }
 
     /// Resolves when every partition of the image as it is now has been made here, or deleted.

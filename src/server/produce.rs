@@ -1,9 +1,9 @@
 //! Produce (0), versions 3 to 13: appends batches and answers when they are as safe as `acks` asks.
 //!
 //! Every batch is walked before any lock is taken; then appends happen in the order of the request, each
-//! partition by itself: one that is refused costs the others nothing. acks=1 and acks=all are answered when
-//! the append is done, or synced where `flush.messages` says so; acks=0 never, and an error then ends the
-//! connection, as it does in Kafka.
+//! partition by itself: one that is refused costs the others nothing. acks=1 is answered when the append is done, or
+//! synced where `flush.messages` says so; acks=all when every replica in sync has it; acks=0 never, and an error
+//! then ends the connection, as it does in Kafka. Whoever asks the wrong broker is told who leads.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,20 +14,24 @@ use bytes::Bytes;
 use super::call::{Call, text};
 use super::error_map::Failure;
 use super::intake::{Place, Turn, Wait};
+use super::leader_hints::{LeaderHint, LeaderHints};
 use super::node::{Absence, Node};
 use super::session::Session;
 use crate::net::{Answer, Reply};
 use crate::protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::protocol::messages::produce_response::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
+    TopicProduceResponse,
 };
 use crate::protocol::{DecodeError, ErrorCode, Records, Str};
 use crate::record::{Rewrite, Scratch, Walked, rewrite, walk};
-use crate::replication::{Accepted, Partition, Topic, Waiter};
+use crate::replication::{Accepted, Acks, Partition, Topic, Waiter};
 use crate::types::{TopicName, Uuid};
 
 /// From this version on batches may be packed with zstd.
 const ZSTD_FROM: i16 = 7;
+/// From this version on answers say who leads.
+const HINTS_FROM: i16 = 10;
 /// From this version on topics are named by id.
 const TOPIC_IDS_FROM: i16 = 13;
 
@@ -149,6 +153,7 @@ impl Job {
         match node.absence(topic.here.as_deref(), &topic.name, data.index) {
             Absence::Expected => State::Expected(batch.clone()),
             Absence::Offline => State::Refused(ErrorCode::KafkaStorageError.into()),
+            Absence::Elsewhere => State::Refused(ErrorCode::NotLeaderOrFollower.into()),
             Absence::Unknown => State::Refused(ErrorCode::UnknownTopicOrPartition.into()),
         }
     }
@@ -206,57 +211,37 @@ impl Job {
         reply
     }
 
-    /// Appends what is ready. The answer comes now, or when what has to be synced is.
+    /// Appends what is ready. The answer comes now, or when what has to be synced or replicated is.
     fn append(mut self, node: &Arc<Node>) -> Reply {
+        let acks = if self.acks == -1 { Acks::All } else { Acks::Leader };
         for part in &mut self.parts {
             if let State::Ready(partition, batch) = &part.state {
-                part.state = append_one(node, partition, batch);
+                part.state = append_one(node, partition, batch, acks);
             }
         }
         self.call.forget_frame();
-        let is_waiting =
-            |part: &Part| matches!(part.state, State::Appended(_, Accepted { flush_to: Some(_), .. }));
+        let is_waiting = |part: &Part| match &part.state {
+            State::Appended(_, accepted) => accepted.flush_to.is_some() || accepted.must_replicate,
+            _ => false,
+        };
         if self.acks == 0 || !self.parts.iter().any(is_waiting) {
-            return Reply::Now(self.answer());
+            return Reply::Now(self.answer(node));
         }
         let node = Arc::clone(node);
         Reply::Later(Box::pin(async move {
-            self.wait_for_sync(&node).await;
-            self.answer()
+            let deadline = node.clock.elapsed() + self.timeout;
+            for part in &mut self.parts {
+                if let State::Appended(partition, accepted) = &part.state
+                    && let Err(failure) = wait_until_safe(&node, partition, accepted, deadline).await
+                {
+                    part.state = State::Refused(failure);
+                }
+            }
+            self.answer(&node)
         }))
     }
 
-    /// Waits until every append is synced, and no longer than the request allows.
-    async fn wait_for_sync(&mut self, node: &Node) {
-        let deadline = node.clock.elapsed() + self.timeout;
-        for part in &mut self.parts {
-            let State::Appended(partition, Accepted { flush_to: Some(offset), .. }) = &part.state else {
-                continue;
-            };
-            loop {
-                let waiter = Waiter::new(i64::MAX);
-                partition.wait_for_flush(&waiter, *offset);
-                match partition.is_flushed(*offset) {
-                    Ok(true) => break,
-                    Ok(false) => {}
-                    Err(error) => {
-                        part.state = State::Refused(error.into());
-                        break;
-                    }
-                }
-                tokio::select! {
-                    biased;
-                    () = waiter => {}
-                    () = node.clock.wait_until(deadline) => {
-                        part.state = State::Refused(ErrorCode::RequestTimedOut.into());
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn answer(&self) -> Answer {
+    fn answer(&self, node: &Node) -> Answer {
         if self.acks == 0 {
             return match self.parts.iter().find_map(|part| part.failure()) {
                 None => Answer::Silence,
@@ -273,10 +258,23 @@ impl Job {
                 ..TopicProduceResponse::default()
             });
         }
+        let mut hints = LeaderHints::default();
         for part in &self.parts {
-            responses[part.topic].partition_responses.push(part.response());
+            let mut response = part.response();
+            if self.call.version >= HINTS_FROM && response.error_code != 0 {
+                let (name, _) = &self.topics[part.topic];
+                response.current_leader = hints.look_up(node, (name, part.index), response.error_code).into();
+            }
+            responses[part.topic].partition_responses.push(response);
         }
-        self.call.answer(&ProduceResponse { responses, ..ProduceResponse::default() })
+        let node_endpoints = hints.endpoints(node, &self.call, |id, endpoint, rack| NodeEndpoint {
+            node_id: id,
+            host: endpoint.host.as_str().into(),
+            port: i32::from(endpoint.port),
+            rack,
+            ..NodeEndpoint::default()
+        });
+        self.call.answer(&ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() })
     }
 }
 
@@ -317,8 +315,42 @@ impl Part {
     }
 }
 
-fn append_one(node: &Node, partition: &Arc<Partition>, batch: &[u8]) -> State {
-    match partition.append(batch, node.clock.now_ms()) {
+impl From<LeaderHint> for LeaderIdAndEpoch {
+    fn from(hint: LeaderHint) -> Self {
+        Self { leader_id: hint.leader, leader_epoch: hint.epoch, ..Self::default() }
+    }
+}
+
+/// Waits until an append is as safe as it has to be, and no longer than until `deadline`.
+async fn wait_until_safe(
+    node: &Node,
+    partition: &Partition,
+    accepted: &Accepted,
+    deadline: Duration,
+) -> Result<(), Failure> {
+    loop {
+        // There is something to wait for, and it is registered before it is looked at.
+        let waiter = Waiter::new(i64::MAX);
+        if let Some(offset) = accepted.flush_to {
+            partition.wait_for_flush(&waiter, offset);
+        }
+        if accepted.must_replicate {
+            partition.wait_for_commit(&waiter, accepted.end_offset);
+        }
+        let is_flushed = accepted.flush_to.map_or(Ok(true), |offset| partition.is_flushed(offset))?;
+        if is_flushed && (!accepted.must_replicate || partition.is_committed(accepted)?) {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            () = waiter => {}
+            () = node.clock.wait_until(deadline) => return Err(ErrorCode::RequestTimedOut.into()),
+        }
+    }
+}
+
+fn append_one(node: &Node, partition: &Arc<Partition>, batch: &[u8], acks: Acks) -> State {
+    match partition.append(batch, acks, node.clock.now_ms()) {
         Ok(accepted) => {
             if accepted.flush_to.is_some() || accepted.rolled {
                 node.flusher.enqueue(partition);

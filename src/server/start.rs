@@ -16,9 +16,11 @@ use tracing::{debug, error, info, warn};
 use super::broker::{Broker, Ready};
 use super::flusher::Flusher;
 use super::groups::{self, Groups};
+use super::isr::{self, IsrQueue};
 use super::mover::{self, Mover};
 use super::node::{Failures, Node};
 use super::producers::ProducerIds;
+use super::sources::NodeSources;
 use super::{cleaner, housekeeping};
 use crate::config::{AdvertisedListener, BrokerConfig, ListenAddress};
 use crate::controller::{Claimant, Controller, ControllerError, ControllerOptions, FoundMetadata};
@@ -27,7 +29,7 @@ use crate::net::Limits;
 use crate::net::budget::Budget;
 use crate::net::listener::{BindError, Gate, Listener};
 use crate::net::quotas::ConnectionQuotas;
-use crate::replication::{Partitions, SessionCache};
+use crate::replication::{Fetchers, Partitions, SessionCache};
 use crate::storage::{DirectoryError, Disk, LogDirectories, RealDisk, StorageError};
 use crate::types::{BrokerId, Clock, SystemClock, Uuid};
 
@@ -123,6 +125,7 @@ impl Broker {
             tokio::spawn(housekeeping::run(Arc::clone(&node))),
             tokio::spawn(cleaner::run(Arc::clone(&node))),
             tokio::spawn(mover::run(Arc::clone(&node))),
+            tokio::spawn(isr::run(Arc::clone(&node))),
         ];
         listeners.into_iter().for_each(|listener| gate.open(listener));
         Ok(Self { node, gate, tasks, workers, ready, threads })
@@ -282,6 +285,7 @@ fn assemble(
         flusher,
         groups: Arc::new(Groups::default()),
         mover: Mover::default(),
+        isr: IsrQueue::new(Box::new(isr::Nobody)),
         producer_ids: ProducerIds::default(),
         stopping: watch::Sender::new(false),
         failures,
@@ -304,6 +308,7 @@ async fn tell_directories(node: &Node) {
 /// then it ends.
 async fn follow(node: Arc<Node>, quotas: ConnectionQuotas) {
     let mut changes = node.controller.changes();
+    let fetchers = Fetchers::new(Arc::new(NodeSources(Arc::clone(&node))));
     loop {
         let image = Arc::clone(&changes.borrow_and_update());
         let (worker, quotas) = (Arc::clone(&node), quotas.clone());
@@ -323,12 +328,14 @@ async fn follow(node: Arc<Node>, quotas: ConnectionQuotas) {
         if let Err(error) = applied.await {
             error!("the metadata could not be followed: {error}");
         }
+        fetchers.follow(&node.partitions.take_changed());
         tell_directories(&node).await;
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            () = node.stopping() => return,
+            changed = changes.changed() => if changed.is_err() { break },
+            () = node.stopping() => break,
         }
     }
+    fetchers.close().await;
 }
 
 fn per_ip_max(config: &BrokerConfig) -> u32 {

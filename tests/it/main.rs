@@ -40,6 +40,7 @@ mod produces;
 mod quorum;
 mod random;
 mod random_message;
+mod replication;
 mod retention;
 mod serving;
 mod snapshots;

@@ -114,6 +114,10 @@ impl Groups {
         for index in topic.into_iter().flat_map(|topic| topic.partitions.keys().copied()) {
             let Some(epoch) = ours(index) else { continue };
             let Ok(partition) = node.partition(OFFSETS_TOPIC, index) else { continue };
+            if partition.leader_epoch() != epoch || !partition.is_leader() {
+                // It is not in office yet: its log is read when it is.
+                continue;
+            }
             slots.entry(index).or_insert_with(|| {
                 let slot = Arc::new(Slot::new(epoch, partition));
                 fresh.push(Arc::clone(&slot));

@@ -15,7 +15,7 @@ use crate::coordinator::{
 };
 use crate::protocol::ErrorCode;
 use crate::record::{Codec, Compression};
-use crate::replication::{Partition, PartitionError, Waiter};
+use crate::replication::{Acks, Partition, PartitionError, Waiter};
 use crate::server::error_map;
 use crate::server::node::Node;
 use crate::types::{LeaderEpoch, Offset};
@@ -276,7 +276,7 @@ impl Slot {
     fn append(&self, node: &Node, batches: &[bytes::Bytes], now_ms: i64) -> Result<Offset, AppendFailure> {
         let mut end = Offset::ZERO;
         for batch in batches {
-            let accepted = self.partition.append(batch, now_ms).inspect_err(|error| {
+            let accepted = self.partition.append(batch, Acks::All, now_ms).inspect_err(|error| {
                 node.note_failure(&self.partition, error);
             })?;
             if accepted.flush_to.is_some() || accepted.rolled {
@@ -360,7 +360,7 @@ fn coordinator_code(code: ErrorCode) -> ErrorCode {
 }
 
 fn is_committed(partition: &Partition, end: Offset) -> Result<bool, ErrorCode> {
-    let high_watermark = partition.with_log(-1, |log| Ok(log.high_watermark()));
+    let high_watermark = partition.with_led_log(-1, |log| Ok(log.high_watermark()));
     match high_watermark {
         Ok(high_watermark) => Ok(high_watermark >= end),
         Err(error) => Err(coordinator_code(error_map::of_partition(&error))),
