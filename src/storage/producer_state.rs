@@ -304,6 +304,22 @@ impl ProducerStates {
         })
     }
 
+    /// Where the first open transaction begins, and who has one; `None` where nobody has.
+    pub(super) fn ongoing(&self) -> Option<(Offset, BTreeSet<ProducerId>)> {
+        let (first, _) = self.ongoing.first_key_value()?;
+        Some((*first, self.ongoing.values().copied().collect()))
+    }
+
+    /// Takes the transactions of these producers for ended.
+    pub(super) fn close_transactions(&mut self, producer_ids: &BTreeSet<ProducerId>) {
+        self.ongoing.retain(|_, producer_id| !producer_ids.contains(producer_id));
+        for producer_id in producer_ids {
+            if let Some(producer) = self.producers.get_mut(producer_id) {
+                producer.transaction_first_offset = None;
+            }
+        }
+    }
+
     /// The first offset that is undecided, or decided above the high watermark.
     pub(super) fn first_unstable_offset(&self) -> Option<Offset> {
         let open = self.ongoing.keys().next();

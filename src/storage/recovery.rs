@@ -179,6 +179,7 @@ impl Opening<'_> {
         let first = loaded.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
         let base = loaded.segments[first].base;
         self.load_producers(loaded, (loaded.log_start_offset.min(base), base))?;
+        settle_transactions(self.place, &loaded.segments, loaded.log_start_offset, &mut loaded.producers)?;
         let last = loaded.segments.len() - 1;
         let mut youngest = LeaderEpoch::UNKNOWN;
         for slot in first..=last {
@@ -457,6 +458,38 @@ fn list_segments(place: &Place, files: &Files) -> Result<Vec<Segment>, StorageEr
 
 fn transaction_indexes_are_whole(place: &Place, segments: &[Segment]) -> bool {
     segments.iter().all(|segment| segment.transactions(place).is_ok())
+}
+
+/// Closes the transactions that are open only in the snapshot the producers were read from: where no batch of one is left
+/// between the log's start and the snapshot, it has ended, and cleaning may have taken the marker that lay behind.
+/// Cleaning keeps a marker for as long as a batch of its transaction is left.
+pub(super) fn settle_transactions(
+    place: &Place,
+    segments: &[Segment],
+    log_start_offset: Offset,
+    producers: &mut ProducerStates,
+) -> Result<(), StorageError> {
+    let Some((first, mut unseen)) = producers.ongoing() else { return Ok(()) };
+    let (from, end) = (first.max(log_start_offset), producers.end_offset());
+    let mut window = Vec::new();
+    for segment in segments.iter().filter(|segment| segment.size > 0 && segment.base < end) {
+        let Some(first) = (if from < end { segment.find(place, from)? } else { None }) else { continue };
+        let path = place.file(segment.base, Suffix::Log);
+        window.resize(WALK_WINDOW, 0);
+        let mut scanner = segment.scan(place, first.position, &mut window)?;
+        while let Some(scanned) = scanner.next().map_err(|error| error.at(&path))? {
+            if scanned.base_offset >= end || unseen.is_empty() {
+                break;
+            }
+            if let Some(header) = scanned.header.filter(|header| header.is_transactional())
+                && !header.is_control()
+            {
+                unseen.remove(&header.producer_id);
+            }
+        }
+    }
+    producers.close_transactions(&unseen);
+    Ok(())
 }
 
 /// Reads the batches between what `producers` know and `range.1`, and takes over what they say of producers.

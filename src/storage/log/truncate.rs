@@ -94,6 +94,12 @@ impl Log {
     fn reload_producers(&mut self, now_ms: i64) -> Result<(), StorageError> {
         let range = (self.log_start_offset, self.log_end_offset);
         self.producers.reload(&self.place, range, now_ms, self.options.producer_id_expiration_ms)?;
+        crate::storage::recovery::settle_transactions(
+            &self.place,
+            &self.segments,
+            self.log_start_offset,
+            &mut self.producers,
+        )?;
         let slot = self.segment_slot(self.producers.end_offset());
         crate::storage::recovery::replay_producers(
             &self.place,

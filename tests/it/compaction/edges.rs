@@ -6,7 +6,7 @@ use std::sync::Arc;
 use klamm::record::{BatchBuilder, Codec, Compression, ProducerState};
 use klamm::storage::cleaner::{CleanError, Cleaning, CompactionRules, Progress};
 use klamm::storage::disk::Access;
-use klamm::storage::hostile::HostileDisk;
+use klamm::storage::hostile::{HostileDisk, Survival};
 use klamm::storage::{AppendOrigin, Disk as _, Log, LogOptions, OpenHints, ReadOutcome};
 use klamm::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
@@ -223,4 +223,43 @@ fn damage_ends_a_round_before_anything_is_swapped() {
     assert!(error.to_string().contains("batch at offset 0, position 0"), "{error}");
     cleaning.abandon(&ground.log);
     assert_eq!(ground.disk.files(&folder()), before);
+}
+
+/// The snapshot of the first segment still says that a transaction is open; its marker lay behind that snapshot, and was
+/// cleaned away once its records were gone.
+#[test]
+fn a_marker_that_was_cleaned_away_leaves_no_transaction_open_after_a_crash() {
+    let mut ground = Ground::new();
+    ground.fill(12);
+    let producer = ProducerState {
+        id: ProducerId(7),
+        epoch: ProducerEpoch(0),
+        base_sequence: 0,
+        is_transactional: true,
+    };
+    let bytes = batch(Codec::None, producer, START_MS, &[(b"key-0".to_vec(), Some(b"of it".to_vec()))]);
+    let first = append(&mut ground.log, &bytes, AppendOrigin::Client, START_MS);
+    ground.fill(12);
+    let ended = marker(&mut ground.log, 7, 0, true, START_MS);
+    ground.fill(30);
+    let bases: Vec<i64> = ground.log.segment_base_offsets().map(|base| base.0).collect();
+    let base = *bases.iter().rev().find(|base| **base <= ended).unwrap();
+    assert!(base > first, "the marker is in a later segment than its records");
+    ground.log.delete_records_before(Offset(base + 1)).unwrap();
+    ground.log.apply_retention(START_MS).unwrap();
+    assert_eq!(ground.log.first_segment_base_offset(), Offset(base));
+    let eager = CompactionRules { delete_retention_ms: 0, ..rules() };
+    for round in 1..4 {
+        ground.fill(12);
+        assert!(ground.clean(&eager, START_MS + round * 10).is_some());
+    }
+    let end = ground.log.log_end_offset();
+    assert_eq!(ground.log.last_stable_offset(), end);
+    let hints = OpenHints { log_start_offset: Some(ground.log.log_start_offset()), ..OpenHints::default() };
+    let options = *ground.log.options();
+    ground.disk = ground.disk.restart(Survival::Everything);
+    ground.log = open(&ground.disk, options, hints, START_MS);
+    ground.log.advance_high_watermark(end);
+    assert_eq!(ground.log.last_stable_offset(), end, "nothing is open");
+    assert_eq!(ground.log.active_producers().count(), 1, "the producer is known all the same");
 }

@@ -270,12 +270,17 @@ impl Run {
                 self.disk.remove_file(&folder().join(name)).unwrap();
             }
         }
-        let end = self.log.log_end_offset();
+        let (end, stable) = (self.log.log_end_offset(), self.log.last_stable_offset());
         self.log = open(&self.disk, self.options, hints, self.now_ms);
         assert_eq!(self.log.log_end_offset(), end);
         assert_eq!(producers(&self.log), before);
         self.log.set_cleaner_point(cleaner_point);
         self.log.advance_high_watermark(end);
+        assert_eq!(
+            self.log.last_stable_offset(),
+            stable,
+            "no transaction is open that was not, nor the reverse"
+        );
         self.follow_sequences();
     }
 
