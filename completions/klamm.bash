@@ -1358,7 +1358,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__serve)
-            opts="-d -h --dir --listen --advertise --node --config --set --help"
+            opts="-d -h --dir --listen --advertise --node --quorum --cluster-id --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1381,6 +1381,14 @@ _klamm() {
                     return 0
                     ;;
                 --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --quorum)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-id)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

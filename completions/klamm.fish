@@ -41,6 +41,8 @@ complete -c klamm -n "__fish_klamm_using_subcommand serve" -s d -l dir -d 'Log d
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l listen -d 'Where to listen, unix:PATH too; port 0 takes a free one [default: 127.0.0.1:9092]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l advertise -d 'What clients are told to connect to' -r
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l node -d 'The node\'s id; a directory that has one keeps it [default: 1]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -l quorum -d 'The voters of the quorum, this node among them or not; the node\'s own entry is its controller listener' -r
+complete -c klamm -n "__fish_klamm_using_subcommand serve" -l cluster-id -d 'The id of a new cluster [default: drawn; of several voters, made of their list]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l config -d 'A server.properties of Apache Kafka' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l set -d 'Set a broker configuration by Kafka\'s name; beats the file' -r
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
