@@ -1,5 +1,6 @@
 //! This node in the metadata: what it registers as, and what its return does to the partitions it holds.
 
+use crate::config::BrokerConfig;
 use crate::metadata::{BrokerEndpoint, Image, MetadataRecord, PartitionRegistration};
 use crate::protocol::Str;
 use crate::protocol::messages::broker_registration_change_record::BrokerRegistrationChangeRecord;
@@ -138,9 +139,14 @@ fn change_fence(broker_id: i32, broker_epoch: i64, fenced: i8) -> MetadataRecord
 /// What the return of a lone broker does to the partitions it holds: those without a leader get it back, and
 /// after an unclean stop every one begins a new epoch, since records that nobody had synced may be gone. One whose
 /// directory is not there has no leader.
-pub(super) fn elect_after_return(image: &Image, node: &NodeIdentity, was_clean: bool) -> Vec<MetadataRecord> {
+pub(super) fn elect_after_return(
+    image: &Image,
+    config: &BrokerConfig,
+    node: &NodeIdentity,
+    was_clean: bool,
+) -> Vec<MetadataRecord> {
     let broker_id = node.node_id;
-    let mut records = stop_leading(image, broker_id, &node.log_dirs);
+    let mut records = stop_leading(image, config, broker_id, &node.log_dirs);
     for topic in image.topics().iter() {
         for (&partition_id, partition) in &topic.partitions {
             let leads = partition.leader == broker_id && partition.isr == [broker_id];
@@ -159,7 +165,7 @@ pub(super) fn elect_after_return(image: &Image, node: &NodeIdentity, was_clean: 
 }
 
 /// The change that makes `broker_id` the leader, alone in sync.
-pub(super) fn lead(partition: &PartitionRegistration, broker_id: i32) -> PartitionChangeRecord {
+fn lead(partition: &PartitionRegistration, broker_id: i32) -> PartitionChangeRecord {
     let clear = |ids: &Vec<i32>| (!ids.is_empty()).then(Vec::new);
     PartitionChangeRecord {
         leader: broker_id,
@@ -171,7 +177,7 @@ pub(super) fn lead(partition: &PartitionRegistration, broker_id: i32) -> Partiti
 }
 
 /// It is in sync, or was the last that was: whoever else holds a replica has no committed record more.
-pub(super) fn may_lead(partition: &PartitionRegistration, broker_id: i32) -> bool {
+fn may_lead(partition: &PartitionRegistration, broker_id: i32) -> bool {
     let in_sync =
         partition.isr.contains(&broker_id) || partition.eligible_leader_replicas.contains(&broker_id);
     let nobody_else = partition.isr.is_empty() && partition.eligible_leader_replicas.is_empty();

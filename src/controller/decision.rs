@@ -44,7 +44,6 @@ impl From<ApplyError> for Refusal {
 }
 
 /// What a decision may look at and build on.
-#[allow(dead_code, reason = "decisions on brokers are being built on it")]
 pub(super) struct Context<'a> {
     /// The image as it will be once everything decided so far is in the log.
     pub builder: &'a mut ImageBuilder,
@@ -71,6 +70,11 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub(super) fn image(&self) -> &Image {
         self.builder.image()
+    }
+
+    /// Builds on these records from now on.
+    pub(super) fn apply(&mut self, records: &[MetadataRecord]) -> Result<(), Refusal> {
+        records.iter().try_for_each(|record| self.builder.apply(record.clone())).map_err(Refusal::from)
     }
 }
 

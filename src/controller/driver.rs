@@ -7,9 +7,10 @@
 //! Snapshots are written on a thread of their own, one at a time, from an image that does not change; what they
 //! stand for is deleted here, once they are on disk.
 
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ use super::brokers::{
 };
 use super::decision::{Answer, Context, Decision, Refusal};
 use super::error::ControllerError;
+use super::heartbeats::tick;
 use super::member::{Leader, MemberCommand};
 use super::metadata_log::{MetadataLog, Opened, StartDisk};
 use super::sessions::BrokerSessions;
@@ -117,10 +119,17 @@ impl<A: Answer, F: Fn(&mut Context<'_>) -> Decision<A> + Send> Job for Pending<A
     }
 }
 
+/// What time decides; nobody waits for it.
+pub(super) fn due() -> Box<dyn Job> {
+    Box::new(Pending::unasked(|context: &mut Context<'_>| Decision { records: tick(context), answer: () }))
+}
+
 /// What is sent to the thread.
 pub(super) enum Command {
     /// Decide on this.
     Decide(Box<dyn Job>),
+    /// Decide on what is due by now.
+    Tick,
     /// Look whether a snapshot is due, and what need not be kept.
     Maintain,
     /// A snapshot is on disk, or why it is not.
@@ -209,13 +218,14 @@ impl Driver {
             self.fail(&error.to_string());
         }
         self.maintain();
-        while let Ok(command) = commands.recv() {
+        while let Ok(command) = self.next(commands) {
             let mut group = Vec::new();
             let mut shutdown = None;
             let mut next = Some(command);
             while let Some(command) = next {
                 match command {
                     Command::Decide(job) => group.push(job),
+                    Command::Tick => group.push(due()),
                     Command::Maintain => self.maintain(),
                     Command::SnapshotWritten(id, written) => self.take_snapshot(id, written),
                     // Alone there is no quorum to ask: whoever waits hears that nobody answers.
@@ -231,6 +241,23 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// The next command, or that something is due.
+    fn next(&self, commands: &Receiver<Command>) -> Result<Command, RecvError> {
+        let deadline_ms = self.sessions.next_deadline_ms(&self.image).filter(|_| self.failure.is_none());
+        let Some(deadline_ms) = deadline_ms else { return commands.recv() };
+        let wait_ms = deadline_ms.saturating_sub(self.elapsed_ms());
+        let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
+        match commands.recv_timeout(wait) {
+            Ok(command) => Ok(command),
+            Err(RecvTimeoutError::Timeout) => Ok(Command::Tick),
+            Err(RecvTimeoutError::Disconnected) => Err(RecvError),
+        }
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.clock.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Fences the broker, so that the next one on this directory need not wait for its session to end, and
@@ -307,7 +334,7 @@ impl Driver {
     /// Decides on a group of requests and answers all of them.
     fn decide(&mut self, mut group: Vec<Box<dyn Job>>) {
         let now_ms = self.clock.now_ms();
-        let elapsed_ms = i64::try_from(self.clock.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let elapsed_ms = self.elapsed_ms();
         let level = level_of(&self.image);
         let mut builder = self.image.builder();
         let mut desk = Desk {
@@ -431,7 +458,7 @@ pub(super) fn begin(
     let broker_epoch = start.next.0;
     start.write(&[register_broker(node, broker_epoch)])?;
     start.write(&[unfence(node.node_id, broker_epoch)])?;
-    let elections = elect_after_return(start.builder.image(), node, was_clean);
+    let elections = elect_after_return(start.builder.image(), config, node, was_clean);
     for chunk in elections.chunks(BATCH_RECORDS_MAX) {
         start.write(chunk)?;
     }

@@ -1,20 +1,26 @@
 //! Which log directory of a broker holds which replica, and what becomes of the replicas in one that is out of
 //! use. Decided by what the broker tells: it chooses the directories.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::config::BrokerConfig;
 use crate::metadata::record::LEVEL_DIRECTORIES;
-use crate::metadata::{Image, METADATA_VERSION, MetadataRecord, PartitionRegistration, ReplicaDirectory};
+use crate::metadata::{Image, METADATA_VERSION, MetadataRecord, ReplicaDirectory};
 use crate::protocol::ErrorCode;
-use crate::protocol::messages::broker_registration_change_record::BrokerRegistrationChangeRecord;
-use crate::protocol::messages::partition_change_record::PartitionChangeRecord;
+use crate::protocol::messages::assign_replicas_to_dirs_request::{
+    AssignReplicasToDirsRequest, DirectoryData, PartitionData, TopicData,
+};
+use crate::protocol::messages::assign_replicas_to_dirs_response::{
+    AssignReplicasToDirsResponse, DirectoryData as DirectoryAnswer, PartitionData as PartitionAnswer,
+    TopicData as TopicAnswer,
+};
 use crate::types::Uuid;
 
-use super::brokers::{lead, may_lead};
 use super::decision::{Answer, Context, Decision, Refusal};
+use super::elections::leave_where;
+use super::heartbeats::{check_epoch, fail_directories};
+use super::partition_change::{Election, PartitionChange};
 
-/// As a leader: none.
-const NO_LEADER: i32 = -1;
 /// As a directory: one that is gone, not known which.
 const LOST: Uuid = Uuid::ONE;
 
@@ -24,111 +30,140 @@ pub(super) fn is_online(directory: Uuid, online: &[Uuid]) -> bool {
     if directory.is_reserved() { directory != LOST } else { online.is_empty() || online.contains(&directory) }
 }
 
-/// Decides to note where replicas lie. What is noted already, or gone meanwhile, is passed over.
-pub(super) fn assign(context: &mut Context<'_>, replicas: &[ReplicaDirectory]) -> Decision<Noted> {
-    let mut records = Vec::new();
+/// A broker's request to note where these replicas lie.
+pub(super) fn request(
+    broker_id: i32,
+    broker_epoch: i64,
+    replicas: &[ReplicaDirectory],
+) -> AssignReplicasToDirsRequest {
+    let mut by_directory: BTreeMap<Uuid, BTreeMap<Uuid, Vec<PartitionData>>> = BTreeMap::new();
     for replica in replicas {
-        let Some(record) = assignment(context.image(), context.node_id, replica) else { continue };
-        if context.builder.apply(record.clone()).is_ok() {
-            records.push(record);
-        }
+        let partition = PartitionData { partition_index: replica.partition, ..PartitionData::default() };
+        let topics = by_directory.entry(replica.directory).or_default();
+        topics.entry(replica.topic_id).or_default().push(partition);
     }
-    Decision { records, answer: Ok(()) }
-}
-
-fn assignment(image: &Image, broker: i32, replica: &ReplicaDirectory) -> Option<MetadataRecord> {
-    let topic = image.topic_by_id(replica.topic_id)?;
-    let partition = topic.partitions.get(&replica.partition)?;
-    let at = partition.replicas.iter().position(|id| *id == broker)?;
-    let tracks = image.feature(METADATA_VERSION) >= LEVEL_DIRECTORIES;
-    if !tracks || partition.directory_of(broker) == replica.directory {
-        return None;
-    }
-    let mut directories = partition.directories.clone();
-    directories.resize(partition.replicas.len(), Uuid::ZERO);
-    directories[at] = replica.directory;
-    let online = image.broker(broker).map(|broker| broker.log_dirs.as_slice()).unwrap_or_default();
-    let is_usable = is_online(replica.directory, online);
-    let change = match partition.leader {
-        NO_LEADER if is_usable && may_lead(partition, broker) => lead(partition, broker),
-        // The directory failed before the replica was assigned to it.
-        leader if leader == broker && !is_usable => without_leader(partition, broker, tracks_eligible(image)),
-        _ => PartitionChangeRecord::default(),
+    let topic = |(topic_id, partitions)| TopicData { topic_id, partitions, ..TopicData::default() };
+    let directory = |(id, topics): (Uuid, BTreeMap<Uuid, Vec<PartitionData>>)| DirectoryData {
+        id,
+        topics: topics.into_iter().map(topic).collect(),
+        ..DirectoryData::default()
     };
-    Some(MetadataRecord::from(PartitionChangeRecord {
-        partition_id: replica.partition,
-        topic_id: topic.id,
-        directories: Some(directories),
-        ..change
-    }))
+    let directories = by_directory.into_iter().map(directory).collect();
+    AssignReplicasToDirsRequest { broker_id, broker_epoch, directories, ..Default::default() }
 }
 
-/// Decides that directories of this broker are out of use: it registers the others, and its replicas in them
-/// lead no more.
-pub(super) fn fail(context: &mut Context<'_>, failed: &BTreeSet<Uuid>) -> Decision<Noted> {
-    let image = context.image();
+/// Decides on AssignReplicasToDirs: notes where replicas lie. What is noted already is passed over; a replica in a
+/// directory that has failed meanwhile is in sync no more.
+pub(super) fn assign(
+    context: &mut Context<'_>,
+    request: &AssignReplicasToDirsRequest,
+) -> Decision<AssignReplicasToDirsResponse> {
+    let mut answer = AssignReplicasToDirsResponse::default();
+    if let Err(refusal) = check_assign(context, request) {
+        answer.refuse(&refusal);
+        return Decision { records: Vec::new(), answer };
+    }
     let mut records = Vec::new();
-    if let Some(broker) = image.broker(context.node_id)
-        && image.feature(METADATA_VERSION) >= LEVEL_DIRECTORIES
-    {
-        let online: Vec<Uuid> = broker.log_dirs.iter().copied().filter(|id| !failed.contains(id)).collect();
-        // With none left the broker is about to end.
-        if online.len() < broker.log_dirs.len() && !online.is_empty() {
-            records.extend(stop_leading(image, context.node_id, &online));
-            records.push(MetadataRecord::from(BrokerRegistrationChangeRecord {
-                broker_id: context.node_id,
-                broker_epoch: broker.epoch,
-                log_dirs: online,
-                ..BrokerRegistrationChangeRecord::default()
-            }));
-        }
+    for directory in &request.directories {
+        let topics = directory.topics.iter();
+        answer.directories.push(DirectoryAnswer {
+            id: directory.id,
+            topics: topics
+                .map(|topic| assign_topic(context, request.broker_id, directory, topic, &mut records))
+                .collect(),
+            ..DirectoryAnswer::default()
+        });
     }
-    for record in &records {
-        if let Err(error) = context.builder.apply(record.clone()) {
-            return Decision { records: Vec::new(), answer: Err(Refusal::from(error).code) };
-        }
+    Decision { records, answer }
+}
+
+fn check_assign(context: &Context<'_>, request: &AssignReplicasToDirsRequest) -> Result<(), Refusal> {
+    if context.image().feature(METADATA_VERSION) < LEVEL_DIRECTORIES {
+        let message = "Directories are not kept track of at this metadata.version.";
+        return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
     }
-    Decision { records, answer: Ok(()) }
+    check_epoch(context, request.broker_id, request.broker_epoch)
+}
+
+fn assign_topic(
+    context: &mut Context<'_>,
+    broker: i32,
+    directory: &DirectoryData,
+    topic: &TopicData,
+    records: &mut Vec<MetadataRecord>,
+) -> TopicAnswer {
+    let mut answer = TopicAnswer { topic_id: topic.topic_id, ..TopicAnswer::default() };
+    for asked in &topic.partitions {
+        let outcome = assign_one(context, broker, directory.id, topic.topic_id, asked.partition_index);
+        let error_code = outcome.as_ref().err().map_or(0, |code| code.code());
+        records.extend(outcome.ok().flatten());
+        let partition_index = asked.partition_index;
+        answer.partitions.push(PartitionAnswer { partition_index, error_code, ..PartitionAnswer::default() });
+    }
+    answer
+}
+
+fn assign_one(
+    context: &mut Context<'_>,
+    broker: i32,
+    directory: Uuid,
+    topic_id: Uuid,
+    index: i32,
+) -> Result<Option<MetadataRecord>, ErrorCode> {
+    let topic = context.image().topic_by_id(topic_id).cloned().ok_or(ErrorCode::UnknownTopicId)?;
+    let partition = topic.partitions.get(&index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if !partition.replicas.contains(&broker) {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
+    let online = context.image().broker(broker).map(|broker| broker.log_dirs.clone()).unwrap_or_default();
+    let mut change = PartitionChange::new(context.image(), context.config, &topic, index, partition);
+    change.moved = Some((broker, directory));
+    if is_online(directory, &online) {
+        change.election = Election::Online;
+    } else {
+        // It failed before the replica was assigned to it.
+        change.leaving = Some(broker);
+        change.isr.retain(|replica| *replica != broker);
+    }
+    let record = change.build();
+    if let Some(record) = &record {
+        context.apply(std::slice::from_ref(record)).map_err(|refusal| refusal.code)?;
+    }
+    Ok(record)
+}
+
+/// Decides that directories of this broker, which shares its life with the controller, are out of use: it registers
+/// the others, and its replicas in them lead no more.
+pub(super) fn fail(context: &mut Context<'_>, failed: &BTreeSet<Uuid>) -> Decision<Noted> {
+    let failed: Vec<Uuid> = failed.iter().copied().collect();
+    match fail_directories(context, context.node_id, &failed) {
+        Ok(records) => Decision { records, answer: Ok(()) },
+        Err(refusal) => Decision { records: Vec::new(), answer: Err(refusal.code) },
+    }
 }
 
 /// The partitions that `broker` leads and whose replica there is in none of the `online` directories lose
 /// their leader.
-pub(super) fn stop_leading(image: &Image, broker: i32, online: &[Uuid]) -> Vec<MetadataRecord> {
-    let mut records = Vec::new();
-    for topic in image.topics().iter() {
-        for (&partition_id, partition) in &topic.partitions {
-            if partition.leader == broker && !is_online(partition.directory_of(broker), online) {
-                records.push(MetadataRecord::from(PartitionChangeRecord {
-                    partition_id,
-                    topic_id: topic.id,
-                    ..without_leader(partition, broker, tracks_eligible(image))
-                }));
-            }
-        }
-    }
-    records
-}
-
-fn tracks_eligible(image: &Image) -> bool {
-    image.feature("eligible.leader.replicas.version") > 0
-}
-
-/// The last replica in sync stays the one that may lead again: among the eligible ones where they are kept
-/// track of, else in sync.
-fn without_leader(
-    partition: &PartitionRegistration,
+pub(super) fn stop_leading(
+    image: &Image,
+    config: &BrokerConfig,
     broker: i32,
-    tracks_eligible: bool,
-) -> PartitionChangeRecord {
-    let rest: Vec<i32> = partition.isr.iter().copied().filter(|id| *id != broker).collect();
-    let mut change = PartitionChangeRecord { leader: NO_LEADER, ..PartitionChangeRecord::default() };
-    if tracks_eligible {
-        let mut eligible = partition.eligible_leader_replicas.clone();
-        eligible.extend(partition.isr.iter().filter(|id| **id == broker));
-        change.isr = Some(rest);
-        change.eligible_leader_replicas = Some(eligible);
+    online: &[Uuid],
+) -> Vec<MetadataRecord> {
+    leave_where(image, config, broker, |_, _, partition| {
+        partition.leader == broker && !is_online(partition.directory_of(broker), online)
+    })
+}
+
+impl Answer for AssignReplicasToDirsResponse {
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.error_code = refusal.code.code();
+        self.directories.clear();
     }
-    change
+
+    fn codes(&self) -> Vec<i16> {
+        vec![self.error_code]
+    }
 }
 
 /// Whether it was noted.

@@ -9,26 +9,35 @@
 //! together or not at all; a directory of another quorum, cluster or newer format is refused before a byte of
 //! it is changed.
 
+mod alter_partition;
 mod brokers;
 mod configs;
 mod decision;
 mod deferred_sync;
 mod driver;
+mod elect_leaders;
+mod elections;
 mod error;
+mod features;
 mod forward;
 mod found;
+mod heartbeats;
 mod incarnation;
 mod log_dirs;
 mod member;
 mod metadata_log;
+mod partition_change;
 mod placement;
 mod producer_ids;
 pub mod quorum;
 mod quorum_state;
+mod reassignments;
+mod registrations;
 mod replay;
-#[allow(dead_code, reason = "what reads it is being built on it")]
 mod sessions;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod topic_changes;
 mod topics;
 
@@ -41,21 +50,44 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::BrokerConfig;
+use crate::metadata::record::LEVEL_DIRECTORIES;
 use crate::metadata::snapshot::SnapshotId;
-use crate::metadata::{BrokerEndpoint, Image, ReplicaDirectory};
+use crate::metadata::{BrokerEndpoint, Image, METADATA_VERSION, ReplicaDirectory};
 use crate::protocol::ErrorCode;
+use crate::protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
+use crate::protocol::messages::allocate_producer_ids_response::AllocateProducerIdsResponse;
 use crate::protocol::messages::alter_configs_request::AlterConfigsRequest;
 use crate::protocol::messages::alter_configs_response::AlterConfigsResponse;
+use crate::protocol::messages::alter_partition_reassignments_request::AlterPartitionReassignmentsRequest;
+use crate::protocol::messages::alter_partition_reassignments_response::AlterPartitionReassignmentsResponse;
+use crate::protocol::messages::alter_partition_request::AlterPartitionRequest;
+use crate::protocol::messages::alter_partition_response::AlterPartitionResponse;
+use crate::protocol::messages::assign_replicas_to_dirs_request::AssignReplicasToDirsRequest;
+use crate::protocol::messages::assign_replicas_to_dirs_response::AssignReplicasToDirsResponse;
+use crate::protocol::messages::broker_heartbeat_request::BrokerHeartbeatRequest;
+use crate::protocol::messages::broker_heartbeat_response::BrokerHeartbeatResponse;
+use crate::protocol::messages::broker_registration_request::BrokerRegistrationRequest;
+use crate::protocol::messages::broker_registration_response::BrokerRegistrationResponse;
+use crate::protocol::messages::controller_registration_request::ControllerRegistrationRequest;
+use crate::protocol::messages::controller_registration_response::ControllerRegistrationResponse;
 use crate::protocol::messages::create_partitions_request::CreatePartitionsRequest;
 use crate::protocol::messages::create_partitions_response::CreatePartitionsResponse;
 use crate::protocol::messages::create_topics_request::CreateTopicsRequest;
 use crate::protocol::messages::create_topics_response::CreateTopicsResponse;
 use crate::protocol::messages::delete_topics_request::DeleteTopicsRequest;
 use crate::protocol::messages::delete_topics_response::DeleteTopicsResponse;
+use crate::protocol::messages::elect_leaders_request::ElectLeadersRequest;
+use crate::protocol::messages::elect_leaders_response::ElectLeadersResponse;
 use crate::protocol::messages::incremental_alter_configs_request::IncrementalAlterConfigsRequest;
 use crate::protocol::messages::incremental_alter_configs_response::IncrementalAlterConfigsResponse;
+use crate::protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsRequest;
+use crate::protocol::messages::list_partition_reassignments_response::ListPartitionReassignmentsResponse;
+use crate::protocol::messages::unregister_broker_request::UnregisterBrokerRequest;
+use crate::protocol::messages::unregister_broker_response::UnregisterBrokerResponse;
+use crate::protocol::messages::update_features_request::UpdateFeaturesRequest;
+use crate::protocol::messages::update_features_response::UpdateFeaturesResponse;
 use crate::storage::{Disk, LogHome};
-use crate::types::{Clock, ProducerId, Uuid};
+use crate::types::{Clock, Uuid};
 
 pub use decision::Refusal;
 pub use error::ControllerError;
@@ -288,22 +320,98 @@ impl Controller {
         self.ask(request, configs::alter_incrementally).await
     }
 
-    /// A block of producer ids that nobody has been given: the first, and how many.
-    ///
-    /// # Errors
-    /// The metadata log failed or is closed.
-    pub async fn allocate_producer_ids(&self) -> Result<(ProducerId, i32), ErrorCode> {
-        self.decide(producer_ids::allocate).await
+    /// A block of producer ids that nobody has been given.
+    pub async fn allocate_producer_ids(
+        &self,
+        request: AllocateProducerIdsRequest,
+    ) -> AllocateProducerIdsResponse {
+        self.ask(request, producer_ids::allocate).await
+    }
+
+    /// Registers a broker: its life in the cluster begins, closed to clients.
+    pub async fn register_broker(&self, request: BrokerRegistrationRequest) -> BrokerRegistrationResponse {
+        self.ask(request, registrations::register_broker).await
+    }
+
+    /// Registers a controller.
+    pub async fn register_controller(
+        &self,
+        request: ControllerRegistrationRequest,
+    ) -> ControllerRegistrationResponse {
+        self.ask(request, registrations::register_controller).await
+    }
+
+    /// Forgets a broker.
+    pub async fn unregister_broker(&self, request: UnregisterBrokerRequest) -> UnregisterBrokerResponse {
+        self.ask(request, registrations::unregister_broker).await
+    }
+
+    /// Takes note that a broker lives, and of what it wants.
+    pub async fn heartbeat(&self, request: BrokerHeartbeatRequest) -> BrokerHeartbeatResponse {
+        self.ask(request, heartbeats::heartbeat).await
+    }
+
+    /// Closes a broker to clients at once: its connection was reset and nobody answers at its port.
+    pub fn connection_lost(&self, broker: i32) {
+        let (reply, _) = oneshot::channel();
+        let job = move |context: &mut Context<'_>| heartbeats::connection_lost(context, broker);
+        self.send(Command::Decide(Box::new(Pending::new(job, reply))));
+    }
+
+    /// Changes who is in sync, as the leader says.
+    pub async fn alter_partition(&self, request: AlterPartitionRequest) -> AlterPartitionResponse {
+        self.ask(request, alter_partition::alter_partition).await
+    }
+
+    /// Elects leaders.
+    pub async fn elect_leaders(&self, request: ElectLeadersRequest) -> ElectLeadersResponse {
+        self.ask(request, elect_leaders::elect_leaders).await
+    }
+
+    /// Begins, changes or cancels moves of replicas to other brokers.
+    pub async fn alter_partition_reassignments(
+        &self,
+        request: AlterPartitionReassignmentsRequest,
+    ) -> AlterPartitionReassignmentsResponse {
+        self.ask(request, reassignments::alter).await
+    }
+
+    /// The moves of replicas that are on their way.
+    pub async fn list_partition_reassignments(
+        &self,
+        request: ListPartitionReassignmentsRequest,
+    ) -> ListPartitionReassignmentsResponse {
+        self.ask(request, reassignments::list).await
+    }
+
+    /// Changes the levels of features.
+    pub async fn update_features(&self, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
+        self.ask(request, features::update).await
+    }
+
+    /// Notes which directories of a broker hold its replicas.
+    pub async fn assign_replicas_to_dirs(
+        &self,
+        request: AssignReplicasToDirsRequest,
+    ) -> AssignReplicasToDirsResponse {
+        self.ask(request, log_dirs::assign).await
     }
 
     /// Notes which directories hold this broker's replicas.
     ///
     /// # Errors
-    /// The metadata log failed or is closed.
+    /// The metadata log failed or is closed, or no controller answers.
     pub async fn assign_directories(&self, replicas: Vec<ReplicaDirectory>) -> Result<(), ErrorCode> {
+        if self.image().feature(METADATA_VERSION) < LEVEL_DIRECTORIES {
+            return Ok(());
+        }
         // Records of one decision stand in one batch.
-        for replicas in replicas.chunks(ASSIGNMENTS_MAX).map(<[ReplicaDirectory]>::to_vec) {
-            self.decide(move |context| log_dirs::assign(context, &replicas)).await?;
+        for replicas in replicas.chunks(ASSIGNMENTS_MAX) {
+            let request = log_dirs::request(self.node_id, self.broker_epoch(), replicas);
+            match ErrorCode::from_wire(self.assign_replicas_to_dirs(request).await.error_code) {
+                ErrorCode::None => {}
+                code => return Err(code),
+            }
         }
         Ok(())
     }

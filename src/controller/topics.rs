@@ -15,7 +15,7 @@ use crate::protocol::{ErrorCode, Str};
 use crate::types::{TopicName, Uuid};
 
 use super::decision::{Answer, Context, Decision, Refusal, SETTINGS_BYTES_MAX, check_text, repeated};
-use super::placement::{check_manual, directories, is_active, place};
+use super::placement::{check_manual, default_directory, is_active, place};
 
 /// The most partitions that one request may make: they stand in one batch.
 pub(super) const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
@@ -243,7 +243,7 @@ pub(super) fn new_partition(image: &Image, topic_id: Uuid, number: i32, replicas
         isr,
         leader_epoch: 0,
         partition_epoch: 0,
-        directories: directories(image, replicas),
+        directories: replicas.iter().map(|replica| default_directory(image, *replica)).collect(),
         ..PartitionRecord::default()
     }
 }

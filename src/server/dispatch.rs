@@ -8,8 +8,8 @@ use super::call::{Call, Refusal};
 use super::node::Node;
 use super::session::Session;
 use super::{
-    api_versions, cluster, configs, delete_records, describe_topics, fetch, groups, leader_epochs,
-    list_offsets, log_dirs, metadata, produce, producers, reassignments, topics,
+    administration, api_versions, cluster, configs, delete_records, describe_topics, fetch, groups,
+    leader_epochs, list_offsets, log_dirs, metadata, produce, producers, reassignments, topics,
 };
 use crate::net::{Answer, Peer, Reply, Service};
 use crate::protocol::{Api, ApiKey, DecodeError};
@@ -52,12 +52,15 @@ static ROWS: &[Row] = &[
     row(ApiKey::DescribeLogDirs, |node, _, call| log_dirs::describe(node, &call)),
     row(ApiKey::CreatePartitions, |node, _, call| topics::create_partitions(node, call)),
     row(ApiKey::DeleteGroups, |node, _, call| groups::delete(node, call)),
+    row(ApiKey::ElectLeaders, |node, _, call| administration::elect_leaders(node, call)),
     row(ApiKey::IncrementalAlterConfigs, |node, _, call| configs::alter_incrementally(node, call)),
-    row(ApiKey::AlterPartitionReassignments, |node, _, call| reassignments::alter(node, &call)),
-    row(ApiKey::ListPartitionReassignments, |node, _, call| reassignments::list(node, &call)),
+    row(ApiKey::AlterPartitionReassignments, |node, _, call| reassignments::alter(node, call)),
+    row(ApiKey::ListPartitionReassignments, |node, _, call| reassignments::list(node, call)),
     row(ApiKey::OffsetDelete, |node, _, call| groups::delete_offsets(node, call)),
+    row(ApiKey::UpdateFeatures, |node, _, call| administration::update_features(node, call)),
     row(ApiKey::DescribeCluster, |node, _, call| cluster::describe(node, &call)),
     row(ApiKey::DescribeProducers, |node, _, call| producers::describe(node, &call)),
+    row(ApiKey::UnregisterBroker, |node, _, call| administration::unregister_broker(node, call)),
     row(ApiKey::ConsumerGroupHeartbeat, |node, _, call| groups::heartbeat_consumer(node, call)),
     row(ApiKey::ConsumerGroupDescribe, |node, _, call| groups::describe_consumer(node, call)),
     row(ApiKey::ListConfigResources, |node, _, call| configs::list_resources(node, &call)),

@@ -4,6 +4,7 @@
 //! future. Handlers decide little: what layers below call an error becomes a Kafka code in [`error_map`], what
 //! the cluster has to agree on is asked of the controller.
 
+mod administration;
 mod api_versions;
 mod authorized;
 mod broker;

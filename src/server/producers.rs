@@ -8,6 +8,7 @@ use super::call::{Call, text};
 use super::error_map;
 use super::node::Node;
 use crate::net::Reply;
+use crate::protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
 use crate::protocol::messages::describe_producers_request::DescribeProducersRequest;
 use crate::protocol::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
@@ -39,8 +40,22 @@ impl ProducerIds {
             if let Some(id) = self.next() {
                 return Ok(id);
             }
-            let (first, count) = node.controller.allocate_producer_ids().await?;
-            *self.block.lock() = first.0..first.0 + i64::from(count);
+            let request = AllocateProducerIdsRequest {
+                broker_id: node.id.0,
+                broker_epoch: node.controller.broker_epoch(),
+                ..AllocateProducerIdsRequest::default()
+            };
+            let block = node.controller.allocate_producer_ids(request).await;
+            match ErrorCode::from_wire(block.error_code) {
+                ErrorCode::None => {}
+                // Whoever asked may ask again: the controller changes, or this broker registers anew.
+                ErrorCode::NotController | ErrorCode::StaleBrokerEpoch => {
+                    return Err(ErrorCode::CoordinatorLoadInProgress);
+                }
+                code => return Err(code),
+            }
+            let first = block.producer_id_start;
+            *self.block.lock() = first..first.saturating_add(i64::from(block.producer_id_len));
         }
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use klamm::config::{BrokerConfig, Layers};
 use klamm::controller::{Controller, ControllerError, ControllerOptions};
 use klamm::metadata::{BrokerEndpoint, ConfigResource, MetadataRecord, ReplicaDirectory};
+use klamm::protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
 use klamm::protocol::messages::alter_configs_request::{self, AlterConfigsRequest};
 use klamm::protocol::messages::create_partitions_request::{CreatePartitionsRequest, CreatePartitionsTopic};
 use klamm::protocol::messages::create_topics_request::{
@@ -23,7 +24,7 @@ use klamm::protocol::messages::voters_record::{Voter, VotersRecord};
 use klamm::protocol::{ErrorCode, encode_to_bytes};
 use klamm::record::{Batch, BatchBuilder, Compression, ControlKey, ControlType, InflateLimits};
 use klamm::storage::{Disk, GuardedDisk, LogHome, RealDisk};
-use klamm::types::{LeaderEpoch, ManualClock, Offset, ProducerId, Uuid};
+use klamm::types::{LeaderEpoch, ManualClock, Offset, Uuid};
 
 const NOW_MS: i64 = 1_800_000_000_000;
 const METADATA: &str = "__cluster_metadata-0";
@@ -553,15 +554,26 @@ async fn replacing_settings_removes_what_is_not_named() {
     assert_eq!(*settings, BTreeMap::from([("segment.ms".to_owned(), "7".to_owned())]));
 }
 
+async fn next_block(controller: &Controller) -> Result<(i64, i32), ErrorCode> {
+    let broker_id = *controller.image().brokers().keys().next().unwrap();
+    let broker_epoch = controller.broker_epoch();
+    let request = AllocateProducerIdsRequest { broker_id, broker_epoch, ..Default::default() };
+    let block = controller.allocate_producer_ids(request).await;
+    match ErrorCode::from_wire(block.error_code) {
+        ErrorCode::None => Ok((block.producer_id_start, block.producer_id_len)),
+        code => Err(code),
+    }
+}
+
 #[tokio::test]
 async fn producer_ids_are_never_given_twice() {
     let directory = tempfile::tempdir().unwrap();
     let first = start(directory.path());
-    assert_eq!(first.allocate_producer_ids().await, Ok((ProducerId(0), 1000)));
-    assert_eq!(first.allocate_producer_ids().await, Ok((ProducerId(1000), 1000)));
+    assert_eq!(next_block(&first).await, Ok((0, 1000)));
+    assert_eq!(next_block(&first).await, Ok((1000, 1000)));
     drop(first);
     let second = start(directory.path());
-    assert_eq!(second.allocate_producer_ids().await, Ok((ProducerId(2000), 1000)));
+    assert_eq!(next_block(&second).await, Ok((2000, 1000)));
 }
 
 #[tokio::test]
@@ -603,7 +615,7 @@ async fn after_the_disk_has_failed_everything_is_refused() {
     for name in ["a", "b"] {
         assert_eq!(create(&controller, vec![topic(name, 1, &[])]).await, [ErrorCode::KafkaStorageError]);
     }
-    assert_eq!(controller.allocate_producer_ids().await, Err(ErrorCode::KafkaStorageError));
+    assert_eq!(next_block(&controller).await, Err(ErrorCode::KafkaStorageError));
     assert_eq!(controller.image().topics().len(), 1);
 }
 

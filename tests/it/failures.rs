@@ -140,7 +140,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
         Shown,
     ),
     ("kafka_18635", "detection of an unclean restart cannot be off in silence", Shown),
-    ("kafka_19522", "a fenced last known leader is not elected", Waits(Replication)),
+    ("kafka_19522", "a fenced last known leader is not elected", Shown),
     ("kafka_15375", "a start that failed writes no clean-shutdown marker", Shown),
     ("kafka_10778", "after a failed append nothing more is appended to that directory", Shown),
     ("kafka_16541", "the leader epoch checkpoint is never seen torn", Shown),

@@ -28,7 +28,7 @@ use crate::record::{Batch, BatchError};
 use crate::types::{Clock, Offset};
 
 use super::decision::Refusal;
-use super::driver::{Command, Job, Shared, dynamic_config, level_of};
+use super::driver::{Command, Job, Shared, due, dynamic_config, level_of};
 use super::error::ControllerError;
 use super::quorum::{
     CallFailure, Endpoint, LogFailure, Output, Quorum, QuorumLog, Request, Response, RoleName,
@@ -132,6 +132,7 @@ impl Member {
         while let Some(command) = next {
             match command {
                 Command::Decide(job) => group.push(job),
+                Command::Tick => group.push(due()),
                 Command::Maintain => self.maintain(),
                 Command::SnapshotWritten(id, written) => self.take_snapshot(id, written),
                 Command::Member(command) => self.take_member(command),

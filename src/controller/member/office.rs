@@ -115,11 +115,17 @@ impl Member {
 
     /// When the office wants to be looked at, on the clock that never jumps.
     pub(super) fn office_deadline_ms(&self) -> i64 {
-        i64::MAX
+        let deadline_ms =
+            self.office.as_ref().and_then(|office| office.sessions.next_deadline_ms(&office.image));
+        deadline_ms.unwrap_or(i64::MAX)
     }
 
-    /// What the time asks the active controller for.
-    pub(super) fn tick_office(&mut self) {}
+    /// What the time asks the active controller for: silent brokers are fenced, leaders balanced.
+    pub(super) fn tick_office(&mut self) {
+        if self.office_deadline_ms() <= self.elapsed_ms() {
+            self.decide(vec![driver::due()]);
+        }
+    }
 
     /// Decides on a group of requests. Where this node is not in office they are dropped: who asked asks the one
     /// who is.
