@@ -309,7 +309,7 @@ impl Directory {
                 self.broker_config(image, None)?.describe_cluster_default()
             }
             Some(ConfigResourceType::Broker) => self.broker_config(image, Some(name))?.describe(),
-            Some(ConfigResourceType::Group) => crate::config::describe_group(&own),
+            Some(ConfigResourceType::Group) => self.broker_config(image, None)?.describe_group(&own),
             Some(ConfigResourceType::ClientMetrics) => crate::config::describe_client_metrics(&own),
             _ => bail!("{entity} lives in a running broker: ask it with -b HOST:PORT"),
         };

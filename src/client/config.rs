@@ -25,6 +25,8 @@ pub struct ClientConfig {
     pub consumer: ConsumerOptions,
     /// What consuming in a group needs.
     pub group: GroupOptions,
+    /// The names of properties that were set and mean something to members of groups alone.
+    pub only_in_groups: Vec<String>,
 }
 
 /// When a broker answers a Produce request.
@@ -299,6 +301,10 @@ impl ClientConfig {
         let row = PROPERTIES.iter().find(|(names, _)| names.contains(&name)).map(|(_, property)| property);
         match row {
             Some(Property::Sets(set)) => set(self, value.trim()).map(|()| None).map_err(wrong),
+            Some(Property::SetsInGroups(set)) => {
+                self.only_in_groups.push(name.to_owned());
+                set(self, value.trim()).map(|()| None).map_err(wrong)
+            }
             Some(Property::Nothing(why)) => Ok(Some(format!("{name} has no effect: {why}"))),
             Some(Property::Refused(why)) => Err(wrong((*why).to_owned())),
             None if ["ssl.", "sasl."].iter().any(|family| name.starts_with(family)) => {

@@ -13,13 +13,15 @@ use super::partitioner::Partitioner;
 pub(super) enum Property {
     /// It sets something.
     Sets(fn(&mut ClientConfig, &str) -> Result<(), String>),
+    /// It sets something that only a member of a consumer group has.
+    SetsInGroups(fn(&mut ClientConfig, &str) -> Result<(), String>),
     /// It is accepted and does nothing, for this reason.
     Nothing(&'static str),
     /// It would change what is promised, and klamm cannot do it.
     Refused(&'static str),
 }
 
-use Property::{Nothing, Refused, Sets};
+use Property::{Nothing, Refused, Sets, SetsInGroups};
 
 const BY_FLAG: &str = "it is given by a flag of the command";
 const IN_ITS_OWN_TIME: &str = "klamm decides in its own time";
@@ -114,16 +116,16 @@ pub(super) const PROPERTIES: &[(&[&str], Property)] = &[
     (&["bootstrap.servers", "metadata.broker.list"], Refused("brokers are given by -b")),
     (&["transactional.id"], Refused(NO_TRANSACTIONS)),
     (&["transaction.timeout.ms", "transaction.two.phase.commit.enable"], Nothing(NO_TRANSACTIONS)),
-    (&["group.protocol"], Sets(|c, v| protocol(v).map(|p| c.group.protocol = p))),
-    (&["group.remote.assignor"], Sets(|c, v| name(v).map(|n| c.group.remote_assignor = n))),
-    (&["group.instance.id"], Sets(|c, v| name(v).map(|n| c.group.instance_id = n))),
-    (&["partition.assignment.strategy"], Sets(|c, v| assignors(v).map(|a| c.group.assignors = a))),
-    (&["session.timeout.ms"], Sets(|c, v| millis(v).map(|d| c.group.session_timeout = d))),
-    (&["heartbeat.interval.ms"], Sets(|c, v| millis(v).map(|d| c.group.heartbeat_interval = d))),
-    (&["max.poll.interval.ms"], Sets(|c, v| millis(v).map(|d| c.group.poll_interval_max = d))),
-    (&["enable.auto.commit"], Sets(|c, v| boolean(v).map(|b| c.group.commits = b))),
-    (&["auto.commit.interval.ms"], Sets(|c, v| millis(v).map(|d| c.group.commit_interval = d))),
-    (&["exclude.internal.topics"], Sets(|c, v| boolean(v).map(|b| c.group.excludes_internal = b))),
+    (&["group.protocol"], SetsInGroups(|c, v| protocol(v).map(|p| c.group.protocol = p))),
+    (&["group.remote.assignor"], SetsInGroups(|c, v| name(v).map(|n| c.group.remote_assignor = n))),
+    (&["group.instance.id"], SetsInGroups(|c, v| name(v).map(|n| c.group.instance_id = n))),
+    (&["partition.assignment.strategy"], SetsInGroups(|c, v| assignors(v).map(|a| c.group.assignors = a))),
+    (&["session.timeout.ms"], SetsInGroups(|c, v| millis(v).map(|d| c.group.session_timeout = d))),
+    (&["heartbeat.interval.ms"], SetsInGroups(|c, v| millis(v).map(|d| c.group.heartbeat_interval = d))),
+    (&["max.poll.interval.ms"], SetsInGroups(|c, v| millis(v).map(|d| c.group.poll_interval_max = d))),
+    (&["enable.auto.commit"], SetsInGroups(|c, v| boolean(v).map(|b| c.group.commits = b))),
+    (&["auto.commit.interval.ms"], SetsInGroups(|c, v| millis(v).map(|d| c.group.commit_interval = d))),
+    (&["exclude.internal.topics"], SetsInGroups(|c, v| boolean(v).map(|b| c.group.excludes_internal = b))),
     (&["group.id"], Nothing(BY_FLAG)),
     (
         &[

@@ -97,6 +97,21 @@ impl BrokerConfig {
         table::keys(Scope::Topic).filter(|key| !key.internal).map(describe).collect()
     }
 
+    /// Every key of a group with these settings of its own. Where it has none, the broker's `group.` key of the same
+    /// name holds.
+    #[must_use]
+    pub fn describe_group(&self, overrides: &BTreeMap<String, String>) -> Vec<DescribedConfig> {
+        let describe = |key: &'static ConfigKey| {
+            let of_broker = format!("group.{}", key.name);
+            let below = match table::find(Scope::Broker, &of_broker) {
+                Some(_) => self.synonyms(&of_broker, &[&of_broker], false),
+                None => default_of(key),
+            };
+            describe_over(key, ConfigSource::DynamicGroupConfig, overrides, below)
+        };
+        table::keys(Scope::Group).map(describe).collect()
+    }
+
     fn describe_key(&self, key: &'static ConfigKey) -> DescribedConfig {
         let value = self.layers().value(key.name).ok().flatten().map(|value| value.to_string());
         let family = family(key.name);
@@ -130,36 +145,36 @@ impl BrokerConfig {
     }
 }
 
-/// Every key of a group with these settings of its own.
-#[must_use]
-pub fn describe_group(overrides: &BTreeMap<String, String>) -> Vec<DescribedConfig> {
-    describe_flat(Scope::Group, ConfigSource::DynamicGroupConfig, overrides)
-}
-
 /// Every key of a subscription to client metrics with these settings.
 #[must_use]
 pub fn describe_client_metrics(overrides: &BTreeMap<String, String>) -> Vec<DescribedConfig> {
-    describe_flat(Scope::ClientMetrics, ConfigSource::DynamicClientMetricsConfig, overrides)
+    let own = ConfigSource::DynamicClientMetricsConfig;
+    let describe = |key| describe_over(key, own, overrides, default_of(key));
+    table::keys(Scope::ClientMetrics).map(describe).collect()
 }
 
-fn describe_flat(
-    scope: Scope,
+fn default_of(key: &'static ConfigKey) -> Vec<Synonym> {
+    let value = key.default_value().map(|value| value.to_string());
+    let synonym = |value| Synonym {
+        name: key.name.to_owned(),
+        value: Some(value),
+        source: ConfigSource::DefaultConfig,
+    };
+    value.map(synonym).into_iter().collect()
+}
+
+/// A key whose own setting, if there is one, stands over these.
+fn describe_over(
+    key: &'static ConfigKey,
     own: ConfigSource,
     overrides: &BTreeMap<String, String>,
-) -> Vec<DescribedConfig> {
-    let describe = |key: &'static ConfigKey| {
-        let default = key.default_value().map(|value| value.to_string());
-        let synonym = |value: Option<String>, source| Synonym { name: key.name.to_owned(), value, source };
-        let mut synonyms = Vec::new();
-        if let Some(value) = overrides.get(key.name) {
-            synonyms.push(synonym(Some(value.clone()), own));
-        }
-        if default.is_some() {
-            synonyms.push(synonym(default.clone(), ConfigSource::DefaultConfig));
-        }
-        described(key, overrides.get(key.name).cloned().or(default), synonyms, false)
-    };
-    table::keys(scope).map(describe).collect()
+    mut synonyms: Vec<Synonym>,
+) -> DescribedConfig {
+    if let Some(value) = overrides.get(key.name) {
+        synonyms.insert(0, Synonym { name: key.name.to_owned(), value: Some(value.clone()), source: own });
+    }
+    let value = synonyms.first().and_then(|synonym| synonym.value.clone());
+    described(key, value, synonyms, false)
 }
 
 fn described(
@@ -233,6 +248,26 @@ mod tests {
                 "DYNAMIC_DEFAULT_BROKER_CONFIG:message.max.bytes=6",
                 "STATIC_BROKER_CONFIG:message.max.bytes=5",
                 "DEFAULT_CONFIG:message.max.bytes=1048588",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_groups_value_is_traced_through_the_broker_to_the_default() {
+        let broker = broker(&[("group.consumer.session.timeout.ms", "50000")]);
+        let key = "consumer.session.timeout.ms";
+        let config = find(broker.describe_group(&BTreeMap::new()), key);
+        assert_eq!(
+            (config.value.as_deref(), config.source),
+            (Some("50000"), ConfigSource::StaticBrokerConfig)
+        );
+        let config = find(broker.describe_group(&map(key, "47000")), key);
+        assert_eq!(
+            places(&config),
+            [
+                "DYNAMIC_GROUP_CONFIG:consumer.session.timeout.ms=47000",
+                "STATIC_BROKER_CONFIG:group.consumer.session.timeout.ms=50000",
+                "DEFAULT_CONFIG:group.consumer.session.timeout.ms=45000",
             ]
         );
     }

@@ -132,17 +132,17 @@ impl GroupSettings {
                 continue;
             };
             if number < i64::from(of(low)) {
-                let bound = format!("{key} must be greater than or equal to group.consumer.min.{name}");
+                let bound = format!("{key} may not be below group.consumer.min.{name}, {}", of(low));
                 return Err(ConfigError::Conflict(bound));
             }
             if number > i64::from(of(high)) {
-                let bound = format!("{key} must be less than or equal to group.consumer.max.{name}");
+                let bound = format!("{key} may not be above group.consumer.max.{name}, {}", of(high));
                 return Err(ConfigError::Conflict(bound));
             }
         }
         let settings = self.consumer_group(own);
         if settings.session_timeout_ms <= settings.heartbeat_interval_ms {
-            let order = "consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms";
+            let order = "consumer.session.timeout.ms has to be longer than consumer.heartbeat.interval.ms";
             return Err(ConfigError::Conflict(order.to_owned()));
         }
         Ok(())

@@ -24,7 +24,7 @@ mod topic;
 pub use broker::{BrokerConfig, Layers};
 pub use cleaner::CleanerConfig;
 pub use cluster::ClusterConfig;
-pub use describe::{DescribedConfig, Synonym, describe_client_metrics, describe_group};
+pub use describe::{DescribedConfig, Synonym, describe_client_metrics};
 pub use error::{ConfigError, Warning};
 pub use groups::{ConsumerGroupSettings, GroupSettings, MigrationPolicy};
 pub use key::{ConfigKey, Effect, Fallback, Importance, Kind, Scope, Update, Valid, Value};

@@ -18,8 +18,8 @@ impl State {
     pub(super) fn describe_group(&self, version: i16, group_id: &Str) -> DescribedGroup {
         let why = match self.groups.get(group_id) {
             Some(Group::Classic(group)) => return group.describe(),
-            Some(_) => format!("Group {group_id} is not a classic group."),
-            None => format!("Group {group_id} not found."),
+            Some(_) => format!("{group_id} is a group of another kind"),
+            None => format!("there is no group {group_id}"),
         };
         let is_error = version >= NOT_FOUND_FROM;
         DescribedGroup {

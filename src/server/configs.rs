@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::call::{Call, text};
 use super::error_map::Failure;
 use super::node::Node;
-use crate::config::{DescribedConfig, Synonym, describe_client_metrics, describe_group};
+use crate::config::{DescribedConfig, Synonym, describe_client_metrics};
 use crate::metadata::{ConfigResource as Resource, ConfigResourceType, Image};
 use crate::net::Reply;
 use crate::protocol::messages::alter_configs_request::AlterConfigsRequest;
@@ -82,7 +82,7 @@ fn settings_of(node: &Node, resource: &DescribeConfigsResource) -> Result<Vec<De
             Err(invalid(format!("a {kind:?} resource needs a name")))
         }
         Some(kind @ ConfigResourceType::Group) => {
-            Ok(describe_group(&image.configs(&Resource::new(kind, name))))
+            Ok(config.describe_group(&image.configs(&Resource::new(kind, name))))
         }
         Some(kind @ ConfigResourceType::ClientMetrics) => {
             Ok(describe_client_metrics(&image.configs(&Resource::new(kind, name))))

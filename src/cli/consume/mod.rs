@@ -142,6 +142,9 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     if let Some(group) = &args.group {
         return group::run(args, group, config, &mut printer, output);
     }
+    for name in &config.only_in_groups {
+        output.warn(format_args!("{name} has no effect without '-g GROUP'"));
+    }
     let wish = wish(args, clock.now_ms())?;
     if printer.is_done() {
         return Ok(Exit::Done);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::task::JoinSet;
+
 use crate::client::{
     BrokerError, ClientError, Cluster, ConnectionError, Group, read_assignment, read_subscribed_topics,
 };
@@ -41,6 +43,32 @@ pub(super) async fn list(cluster: &Cluster) -> (Vec<Listed>, Vec<ClientError>) {
     }
     listed.sort_by(|a, b| a.group.cmp(&b.group));
     (listed, troubles)
+}
+
+/// So many groups are asked about at once: a coordinator answers in turn, but nobody waits for each way there and back.
+const AT_ONCE: usize = 64;
+
+/// Asks about each of these; the answers stand in their order.
+pub(super) async fn each<T, A, F>(items: impl IntoIterator<Item = T>, ask: impl Fn(T) -> F) -> Vec<A>
+where
+    A: Send + 'static,
+    F: Future<Output = A> + Send + 'static,
+{
+    let (mut running, mut answers) = (JoinSet::new(), Vec::new());
+    for (at, item) in items.into_iter().enumerate() {
+        if running.len() >= AT_ONCE {
+            answers.extend(running.join_next().await);
+        }
+        let asked = ask(item);
+        running.spawn(async move { (at, asked.await) });
+    }
+    while let Some(answer) = running.join_next().await {
+        answers.push(answer);
+    }
+    // A question is never called off.
+    let mut answers: Vec<(usize, A)> = answers.into_iter().flatten().collect();
+    answers.sort_by_key(|(at, _)| *at);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// One group; `None` where there is none of this name.
@@ -133,9 +161,9 @@ async fn describe_classic(group: &Group) -> Result<Option<GroupView>, ClientErro
     }))
 }
 
-/// Kafka says of a share or streams group that it "is not a classic group".
+/// A share or streams group is there, though not as a classic one: Kafka and klamm say so in words alone.
 fn is_of_foreign_type(message: Option<&str>) -> bool {
-    message.is_some_and(|message| message.contains("is not a"))
+    message.is_some_and(|message| message.contains("is not a") || message.contains("of another kind"))
 }
 
 fn classic_member(protocol_type: &str, member: &classic::DescribedGroupMember) -> MemberView {

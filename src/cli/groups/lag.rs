@@ -85,13 +85,9 @@ pub(super) fn run(args: &LagArgs, output: &mut Output) -> anyhow::Result<Exit> {
 
 async fn look(args: &LagArgs, source: &Source, now_ms: i64, output: &mut Output) -> anyhow::Result<Exit> {
     let (views, mut failed) = views(source, &args.groups, output).await?;
-    let mut all = Vec::new();
-    for view in &views {
-        let (mut progress, some_failed) = source.progress(view, output).await?;
-        failed |= some_failed;
-        progress.retain(|one| args.shows(one));
-        all.extend(progress);
-    }
+    let (progress, some_failed) = source.progress(&views, output).await?;
+    failed |= some_failed;
+    let all: Vec<Progress> = progress.into_iter().flatten().filter(|one| args.shows(one)).collect();
     let mut totals: BTreeMap<&str, i64> = views.iter().map(|view| (view.group.as_str(), 0)).collect();
     for one in &all {
         *totals.entry(&one.group).or_default() += one.lag.unwrap_or(0);
@@ -164,7 +160,9 @@ pub(super) fn progress_table(all: &[Progress], has_totals: bool) -> Table {
         Table::new(["GROUP", "TOPIC", ">PARTITION", ">CURRENT", ">END", ">LAG", "MEMBER", "CLIENT", "HOST"]);
     let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let mut total = 0;
     for (index, one) in all.iter().enumerate() {
+        total += one.lag.unwrap_or(0);
         table.row([
             one.group.clone(),
             one.topic.clone(),
@@ -178,11 +176,12 @@ pub(super) fn progress_table(all: &[Progress], has_totals: bool) -> Table {
         ]);
         let is_last = all.get(index + 1).is_none_or(|next| next.group != one.group);
         if has_totals && is_last {
-            let of_group = all.iter().filter(|other| other.group == one.group);
-            let total: i64 = of_group.filter_map(|other| other.lag).sum();
             let mut cells = [const { String::new() }; 9];
             (cells[0], cells[1], cells[5]) = (one.group.clone(), "(total)".to_owned(), total.to_string());
             table.row(cells);
+        }
+        if is_last {
+            total = 0;
         }
     }
     table

@@ -154,8 +154,9 @@ pub(super) async fn views(
 ) -> anyhow::Result<(Vec<GroupView>, bool)> {
     let (names, mut failed) = source.names(named, output).await;
     let mut views = Vec::new();
-    for name in names {
-        match source.describe(&name).await {
+    let described = source.describe_all(&names).await;
+    for (name, described) in names.iter().zip(described) {
+        match described {
             Ok(Some(view)) => views.push(view),
             // One that was listed may have gone meanwhile.
             Ok(None) if named.is_empty() => {}
@@ -178,9 +179,9 @@ pub(super) fn describe(args: &DescribeArgs, output: &mut Output) -> anyhow::Resu
     block_on(0, async {
         let source = Source::open(&args.connection, output).await?;
         let (views, mut failed) = views(&source, named, output).await?;
-        for (index, view) in views.iter().enumerate() {
-            let (progress, some_failed) = source.progress(view, output).await?;
-            failed |= some_failed;
+        let (progress, some_failed) = source.progress(&views, output).await?;
+        failed |= some_failed;
+        for (index, (view, progress)) in views.iter().zip(progress).enumerate() {
             if args.json {
                 let mut object = serde_json::to_value(view)?;
                 object["offsets"] = serde_json::to_value(&progress)?;

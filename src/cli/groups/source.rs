@@ -6,9 +6,9 @@ use crate::cli::args::{Connection, Target};
 use crate::cli::directory::Directory;
 use crate::cli::output::Output;
 use crate::cli::queries::{EARLIEST, LATEST, Offsets, offsets_at};
-use crate::client::{Cluster, Committed, Group, Topics};
+use crate::client::{ClientError, Cluster, Committed, CommittedOffsets, Group, Topics};
 use crate::protocol::ErrorCode;
-use crate::types::TopicPartition;
+use crate::types::{TopicName, TopicPartition};
 
 use super::ask;
 use super::stored::Stored;
@@ -64,37 +64,49 @@ impl Source {
         }
     }
 
+    /// Several groups, in the order of their names here.
+    pub(super) async fn describe_all(&self, names: &[String]) -> Vec<anyhow::Result<Option<GroupView>>> {
+        match self {
+            Self::Cluster(cluster) => {
+                let describe = |name: String| {
+                    let cluster = cluster.clone();
+                    async move { Ok(ask::describe(&cluster, &name).await?) }
+                };
+                ask::each(names.iter().cloned(), describe).await
+            }
+            Self::Directory(stored) => names.iter().map(|name| Ok(stored.describe(name))).collect(),
+        }
+    }
+
     /// What a group has committed. Partitions whose offset cannot be read are said and left out.
     pub(super) async fn committed(
         &self,
         name: &str,
         output: &mut Output,
     ) -> anyhow::Result<(BTreeMap<TopicPartition, Committed>, bool)> {
-        let cluster = match self {
-            Self::Cluster(cluster) => cluster,
-            Self::Directory(stored) => {
-                let group = stored.groups.get(name);
-                return Ok((group.map(|group| group.offsets.clone()).unwrap_or_default(), false));
+        let mut all = self.committed_by_all(std::slice::from_ref(&name)).await;
+        let found = all.pop().unwrap_or_else(|| Ok(CommittedOffsets::new()))?;
+        Ok(readable(name, found, output))
+    }
+
+    async fn committed_by_all(&self, names: &[&str]) -> Vec<Result<CommittedOffsets, ClientError>> {
+        match self {
+            Self::Cluster(cluster) => {
+                let committed = |name: &str| {
+                    let group = Group::new(cluster, name);
+                    async move { group.committed(None, false).await }
+                };
+                ask::each(names.iter().copied(), committed).await
             }
-        };
-        let mut committed = BTreeMap::new();
-        let mut failed = false;
-        for (partition, found) in Group::new(cluster, name).committed(None, false).await? {
-            match found {
-                Ok(found) => {
-                    committed.insert(partition, found);
-                }
-                Err(code) => {
-                    failed = true;
-                    output.error(format_args!(
-                        "group {name}, {partition}: {} ({})",
-                        code.message(),
-                        code.name()
-                    ));
-                }
+            Self::Directory(stored) => {
+                let of = |name: &&str| {
+                    let offsets = stored.groups.get(*name).map(|group| group.offsets.clone());
+                    let offsets = offsets.unwrap_or_default().into_iter();
+                    Ok(offsets.map(|(partition, committed)| (partition, Ok(committed))).collect())
+                };
+                names.iter().map(of).collect()
             }
         }
-        Ok((committed, failed))
     }
 
     /// Where `partitions` begin and end; those that are gone are left out, others that fail are said.
@@ -173,47 +185,97 @@ impl Source {
         };
         let offset = |(partition, found): (TopicPartition, Result<crate::cli::queries::FoundOffset, _>)| {
             let offset = found.map(|found| found.offset.map_or(-1, |offset| offset.0));
-            (partition, offset.map_err(|error: crate::client::ClientError| error.to_string()))
+            (partition, offset.map_err(|error: ClientError| error.to_string()))
         };
         found.into_iter().map(offset).collect()
     }
 
-    /// How far one group is, in every partition that it has committed or that is somebody's.
+    /// How far these groups are, each in every partition that it has committed or that is somebody's.
     pub(super) async fn progress(
         &self,
-        group: &GroupView,
+        groups: &[GroupView],
         output: &mut Output,
-    ) -> anyhow::Result<(Vec<Progress>, bool)> {
-        let (committed, mut failed) = self.committed(&group.group, output).await?;
-        let mut partitions: BTreeSet<TopicPartition> = committed.keys().cloned().collect();
-        for (topic, numbers) in group.members.iter().flat_map(|member| &member.assignment) {
-            let Ok(topic) = crate::types::TopicName::new(topic) else { continue };
-            partitions.extend(numbers.iter().map(|&number| TopicPartition::new(topic.clone(), number)));
+    ) -> anyhow::Result<(Vec<Vec<Progress>>, bool)> {
+        let names: Vec<&str> = groups.iter().map(|group| group.group.as_str()).collect();
+        let (mut of_groups, mut failed) = (Vec::new(), false);
+        for (group, found) in groups.iter().zip(self.committed_by_all(&names).await) {
+            let (committed, some_failed) = match found {
+                Ok(found) => readable(&group.group, found, output),
+                Err(error) => {
+                    output.error(error);
+                    (BTreeMap::new(), true)
+                }
+            };
+            failed |= some_failed;
+            of_groups.push((group, partitions_of(group, &committed), committed));
         }
-        let partitions: Vec<TopicPartition> = partitions.into_iter().collect();
-        let (bounds, some_failed) = self.bounds(&partitions, output).await?;
-        failed |= some_failed;
-        let progress = partitions.iter().map(|partition| {
-            let (start, end) =
-                bounds.get(partition).map_or((None, None), |&(start, end)| (Some(start), Some(end)));
-            let found = committed.get(partition);
-            let current = found.map(|found| found.offset);
-            let member = group.member_of(partition);
-            let from = current.or(start);
-            Progress {
-                group: group.group.clone(),
-                topic: partition.topic.to_string(),
-                partition: partition.partition,
-                current,
-                start,
-                end,
-                lag: end.zip(from).map(|(end, from)| (end - from).max(0)),
-                metadata: found.map(|found| found.metadata.clone()).filter(|metadata| !metadata.is_empty()),
-                member: member.map(|member| member.member.clone()),
-                client: member.map(|member| member.client.clone()),
-                host: member.map(|member| member.host.clone()),
-            }
+        let all: BTreeSet<&TopicPartition> =
+            of_groups.iter().flat_map(|(_, partitions, _)| partitions).collect();
+        let all: Vec<TopicPartition> = all.into_iter().cloned().collect();
+        let (bounds, some_failed) = self.bounds(&all, output).await?;
+        let progress = of_groups.iter().map(|(group, partitions, committed)| {
+            let of = |partition| progress_of(group, partition, committed.get(partition), &bounds);
+            partitions.iter().map(of).collect()
         });
-        Ok((progress.collect(), failed))
+        Ok((progress.collect(), failed || some_failed))
+    }
+}
+
+/// What of a group's commits could be read; the others are said.
+fn readable(
+    name: &str,
+    found: CommittedOffsets,
+    output: &mut Output,
+) -> (BTreeMap<TopicPartition, Committed>, bool) {
+    let (mut committed, mut failed) = (BTreeMap::new(), false);
+    for (partition, found) in found {
+        match found {
+            Ok(found) => {
+                committed.insert(partition, found);
+            }
+            Err(code) => {
+                failed = true;
+                let (message, code) = (code.message(), code.name());
+                output.error(format_args!("group {name}, {partition}: {message} ({code})"));
+            }
+        }
+    }
+    (committed, failed)
+}
+
+/// The partitions that a group has committed or that are somebody's in it.
+fn partitions_of(
+    group: &GroupView,
+    committed: &BTreeMap<TopicPartition, Committed>,
+) -> BTreeSet<TopicPartition> {
+    let mut partitions: BTreeSet<TopicPartition> = committed.keys().cloned().collect();
+    for (topic, numbers) in group.members.iter().flat_map(|member| &member.assignment) {
+        let Ok(topic) = TopicName::new(topic) else { continue };
+        partitions.extend(numbers.iter().map(|&number| TopicPartition::new(topic.clone(), number)));
+    }
+    partitions
+}
+
+fn progress_of(
+    group: &GroupView,
+    partition: &TopicPartition,
+    committed: Option<&Committed>,
+    bounds: &Bounds,
+) -> Progress {
+    let (start, end) = bounds.get(partition).map_or((None, None), |&(start, end)| (Some(start), Some(end)));
+    let current = committed.map(|committed| committed.offset);
+    let member = group.member_of(partition);
+    Progress {
+        group: group.group.clone(),
+        topic: partition.topic.to_string(),
+        partition: partition.partition,
+        current,
+        start,
+        end,
+        lag: end.zip(current.or(start)).map(|(end, from)| (end - from).max(0)),
+        metadata: committed.map(|committed| committed.metadata.clone()).filter(|words| !words.is_empty()),
+        member: member.map(|member| member.member.clone()),
+        client: member.map(|member| member.client.clone()),
+        host: member.map(|member| member.host.clone()),
     }
 }

@@ -18,13 +18,14 @@ use crate::protocol::messages::offset_fetch_request::{
 };
 use crate::protocol::messages::offset_fetch_response::OffsetFetchResponse;
 use crate::protocol::{ErrorCode, Request, Str};
-use crate::types::{BrokerId, TopicName, TopicPartition};
+use crate::types::{BrokerId, TopicName, TopicPartition, Uuid};
 
 use super::super::cluster::{Cluster, Lane};
 use super::super::error::{BrokerError, ClientError};
 use super::Identity;
 
-/// The last versions that name topics by their names.
+/// The last versions that name topics by their names; behind them topics have their ids alone, so that nothing is
+/// committed to another topic of the same name.
 const NAMES_UP_TO: i16 = 9;
 /// The first FindCoordinator, and OffsetFetch, that ask for several at once.
 const FIND_SEVERAL_FROM: i16 = 4;
@@ -183,10 +184,46 @@ impl Group {
         partitions: Option<&[TopicPartition]>,
         stable: bool,
     ) -> Result<CommittedOffsets, ClientError> {
-        let request = |version| self.fetch_request(version, partitions, stable);
-        let response = self.ask(request, NAMES_UP_TO, first_fetch_error).await?;
+        let ids = match partitions {
+            Some(partitions) => self.topic_ids(partitions.iter()).await,
+            // Of all partitions of the group the answer would name none.
+            None => TopicIds::default(),
+        };
+        let found = self.committed_by(partitions, stable, &ids).await?;
+        if !found.values().any(|found| matches!(found, Err(ErrorCode::UnknownTopicId))) {
+            return Ok(found);
+        }
+        // A topic is another by now.
+        ids.keys().for_each(|name| self.cluster.forget_topic(name));
+        self.committed_by(partitions, stable, &TopicIds::default()).await
+    }
+
+    async fn committed_by(
+        &self,
+        partitions: Option<&[TopicPartition]>,
+        stable: bool,
+        ids: &TopicIds,
+    ) -> Result<CommittedOffsets, ClientError> {
+        let request = |version| self.fetch_request(version, partitions, stable, ids);
+        let response = self.ask(request, version_max(ids), first_fetch_error).await?;
         BrokerError::check(first_group_error(&response), || self.about(), None)?;
-        Ok(committed_of(&response))
+        Ok(committed_of(&response, ids))
+    }
+
+    /// The ids of all these topics; none at all where one has none, or is not there.
+    async fn topic_ids(&self, partitions: impl Iterator<Item = &TopicPartition>) -> TopicIds {
+        let mut ids = TopicIds::new();
+        for partition in partitions {
+            let name = partition.topic.as_str();
+            if ids.contains_key(name) {
+                continue;
+            }
+            match self.cluster.topic(name, false).await {
+                Ok(topic) if !topic.id.is_zero() => ids.insert(name.into(), topic.id),
+                _ => return TopicIds::new(),
+            };
+        }
+        ids
     }
 
     fn fetch_request(
@@ -194,6 +231,7 @@ impl Group {
         version: i16,
         partitions: Option<&[TopicPartition]>,
         stable: bool,
+        ids: &TopicIds,
     ) -> OffsetFetchRequest {
         let topics = partitions.map(by_topic);
         let require_stable = stable && version >= FETCH_STABLE_FROM;
@@ -215,7 +253,8 @@ impl Group {
             };
         }
         let topics = topics.map(|topics| {
-            let topic = |(name, partition_indexes)| OffsetFetchRequestTopics {
+            let topic = |(name, partition_indexes): (Str, _)| OffsetFetchRequestTopics {
+                topic_id: ids.get(&*name).copied().unwrap_or_default(),
                 name,
                 partition_indexes,
                 ..Default::default()
@@ -239,6 +278,7 @@ impl Group {
         if offsets.is_empty() {
             return Ok(BTreeMap::new());
         }
+        let ids = self.topic_ids(offsets.keys()).await;
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for (partition, committed) in offsets {
             topics.entry(partition.topic.as_str()).or_default().push(OffsetCommitRequestPartition {
@@ -251,6 +291,7 @@ impl Group {
         }
         let topics = topics.into_iter().map(|(name, partitions)| OffsetCommitRequestTopic {
             name: name.into(),
+            topic_id: ids.get(name).copied().unwrap_or_default(),
             partitions,
             ..Default::default()
         });
@@ -266,13 +307,16 @@ impl Group {
             let mut codes = response.topics.iter().flat_map(|topic| &topic.partitions);
             codes.next().map_or(0, |partition| partition.error_code)
         };
-        let response = self.ask(|_| request.clone(), NAMES_UP_TO, code).await?;
+        let response = self.ask(|_| request.clone(), version_max(&ids), code).await?;
         let mut outcomes = BTreeMap::new();
         for topic in &response.topics {
-            let Ok(name) = TopicName::new(&topic.name) else { continue };
+            let Ok(name) = TopicName::new(name_of(&topic.name, topic.topic_id, &ids)) else { continue };
             for partition in &topic.partitions {
-                let partition_ = TopicPartition::new(name.clone(), partition.partition_index);
-                outcomes.insert(partition_, ErrorCode::from_wire(partition.error_code));
+                let code = ErrorCode::from_wire(partition.error_code);
+                if code == ErrorCode::UnknownTopicId {
+                    self.cluster.forget_topic(name.as_str());
+                }
+                outcomes.insert(TopicPartition::new(name.clone(), partition.partition_index), code);
             }
         }
         Ok(outcomes)
@@ -281,6 +325,19 @@ impl Group {
     pub(super) fn about(&self) -> String {
         format!("group {}", self.id)
     }
+}
+
+/// The ids of topics by their names.
+type TopicIds = BTreeMap<Box<str>, Uuid>;
+
+fn version_max(ids: &TopicIds) -> i16 {
+    if ids.is_empty() { NAMES_UP_TO } else { i16::MAX }
+}
+
+/// A topic's name, which an answer may have left to its id.
+fn name_of<'a>(name: &'a str, id: Uuid, ids: &'a TopicIds) -> &'a str {
+    let by_id = || ids.iter().find(|(_, known)| **known == id).map_or("", |(name, _)| name);
+    if name.is_empty() { by_id() } else { name }
 }
 
 fn by_topic(partitions: &[TopicPartition]) -> BTreeMap<Str, Vec<i32>> {
@@ -306,17 +363,17 @@ fn first_fetch_error(response: &OffsetFetchResponse) -> i16 {
     codes.into_iter().find(|&code| code != 0).unwrap_or(0)
 }
 
-fn committed_of(response: &OffsetFetchResponse) -> CommittedOffsets {
+fn committed_of(response: &OffsetFetchResponse, ids: &TopicIds) -> CommittedOffsets {
     let flat = response.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(|found| {
             let committed = (found.committed_offset, found.committed_leader_epoch, found.metadata.as_ref());
-            (&topic.name, found.partition_index, committed, found.error_code)
+            (&*topic.name, found.partition_index, committed, found.error_code)
         })
     });
     let nested = response.groups.iter().flat_map(|group| &group.topics).flat_map(|topic| {
         topic.partitions.iter().map(|found| {
             let committed = (found.committed_offset, found.committed_leader_epoch, found.metadata.as_ref());
-            (&topic.name, found.partition_index, committed, found.error_code)
+            (name_of(&topic.name, topic.topic_id, ids), found.partition_index, committed, found.error_code)
         })
     });
     let found = flat.chain(nested).filter_map(|(name, partition, (offset, leader_epoch, metadata), code)| {

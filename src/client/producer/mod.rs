@@ -8,6 +8,7 @@
 
 mod budget;
 mod delivery;
+mod judgement;
 mod pool;
 mod queue;
 mod sender;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::record::{BATCH_HEADER_SIZE, BatchBuilder, HeaderRef};
 
@@ -59,7 +60,10 @@ pub struct TopicHandle(usize);
 
 struct Topic {
     metadata: Arc<TopicMetadata>,
-    first_queue: usize,
+    /// What the sender has heard since: partitions may have been added.
+    newest: watch::Receiver<Arc<TopicMetadata>>,
+    /// The queue of each partition.
+    queues: Vec<usize>,
     draw: Draw,
     open: Vec<Option<OpenBatch>>,
 }
@@ -166,16 +170,39 @@ impl Producer {
         let mut seed = [0; 8];
         // Without randomness every producer would stick to the same partition first; no more than that.
         let _ = getrandom::fill(&mut seed);
+        let (tell, newest) = watch::channel(Arc::clone(&metadata));
+        let count = metadata.partitions.len();
         self.topics.push(Topic {
             metadata: Arc::clone(&metadata),
-            first_queue: self.queues,
+            newest,
+            queues: (self.queues..).take(count).collect(),
             draw: Draw::new(self.options.partitioner, u64::from_ne_bytes(seed)),
             open: metadata.partitions.iter().map(|_| None).collect(),
         });
         self.by_name.insert(name.to_owned(), handle);
-        self.queues += metadata.partitions.len();
-        self.tell(Event::Opened { topic: metadata });
+        self.queues += count;
+        self.tell(Event::Opened { topic: metadata, newest: tell });
         Ok(handle)
+    }
+
+    /// Takes up what the sender has heard of a topic, partitions that were added among it.
+    fn catch_up(&mut self, handle: TopicHandle) {
+        let topic = &mut self.topics[handle.0];
+        if !topic.newest.has_changed().unwrap_or(false) {
+            return;
+        }
+        let metadata = Arc::clone(&topic.newest.borrow_and_update());
+        topic.metadata = Arc::clone(&metadata);
+        let count = metadata.partitions.len();
+        // Of a topic that was made anew with fewer, the others fail when they are sent.
+        if count <= topic.queues.len() {
+            return;
+        }
+        let more = count - topic.queues.len();
+        topic.queues.extend((self.queues..).take(more));
+        topic.open.resize_with(count, || None);
+        self.queues += more;
+        self.tell(Event::Grown { topic: handle.0, metadata });
     }
 
     /// How many partitions an opened topic has.
@@ -202,9 +229,14 @@ impl Producer {
         if size + BATCH_HEADER_SIZE > max {
             return Err(AppendError::TooLarge { size: size + BATCH_HEADER_SIZE, max });
         }
+        let known = self.topics[topic.0].queues.len();
+        if record.partition.is_some_and(|partition| usize::try_from(partition).is_ok_and(|at| at >= known)) {
+            self.catch_up(topic);
+        }
         let mut partition = self.topics[topic.0].choose(&record)?;
         if self.is_full(topic, partition, size) {
             self.seal(topic, partition);
+            self.catch_up(topic);
             if record.partition.is_none() && self.topics[topic.0].draw.is_sticky(record.key) {
                 // The record goes to the next partition, whose batch keyed records may have filled.
                 self.topics[topic.0].batch_is_full();
@@ -274,6 +306,7 @@ impl Producer {
                 let open = &self.topics[topic].open[partition];
                 if open.as_ref().is_some_and(|open| open.born <= time) {
                     self.seal(TopicHandle(topic), partition);
+                    self.catch_up(TopicHandle(topic));
                     self.topics[topic].batch_is_full();
                 }
             }
@@ -284,7 +317,7 @@ impl Producer {
     fn seal(&mut self, topic: TopicHandle, partition: usize) {
         let topic = &mut self.topics[topic.0];
         let Some(open) = topic.open[partition].take() else { return };
-        let queue = topic.first_queue + partition;
+        let queue = topic.queues[partition];
         let weight = open.builder.size_estimate();
         let records = open.builder.record_count();
         let id = self.records;
@@ -324,13 +357,17 @@ impl Topic {
             }
             None => {
                 let partitions = &self.metadata.partitions;
-                Ok(self.draw.partition(record.key, count, |place| partitions[place].leader.is_some()))
+                Ok(self.draw.partition(record.key, count, |place| {
+                    partitions.get(place).is_some_and(|partition| partition.leader.is_some())
+                }))
             }
         }
     }
 
     fn batch_is_full(&mut self) {
         let partitions = &self.metadata.partitions;
-        self.draw.batch_is_full(self.open.len(), |place| partitions[place].leader.is_some());
+        self.draw.batch_is_full(self.open.len(), |place| {
+            partitions.get(place).is_some_and(|partition| partition.leader.is_some())
+        });
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::net::outgoing::{Connection, Pending, Written};
 use crate::protocol::messages::init_producer_id_request::InitProducerIdRequest;
@@ -22,6 +22,7 @@ use super::super::error::{BrokerError, ClientError};
 use super::super::metadata::TopicMetadata;
 use super::budget::Budget;
 use super::delivery::{Delivered, Delivery, DeliveryCause, DeliveryError};
+use super::judgement::{judge, leader_is_elsewhere};
 use super::pool::Pool;
 use super::queue::{Batch, Identity, Outcome, Queue, Rules, Verdict};
 
@@ -30,9 +31,15 @@ const TOPIC_IDS_FROM: i16 = 13;
 
 /// What the loop hears.
 pub(super) enum Event {
-    /// A topic was opened: its partitions become the next queues.
+    /// A topic was opened: its partitions become the next queues. What is heard of it later is told to `newest`.
     Opened {
         topic: Arc<TopicMetadata>,
+        newest: watch::Sender<Arc<TopicMetadata>>,
+    },
+    /// A topic has more partitions than before: the new ones become the next queues.
+    Grown {
+        topic: usize,
+        metadata: Arc<TopicMetadata>,
     },
     /// A batch for a queue.
     Sealed {
@@ -81,10 +88,16 @@ pub(super) struct Sender {
 struct Topic {
     name: Arc<str>,
     id: Uuid,
-    first_queue: usize,
+    /// The queue of each partition.
+    queues: Vec<usize>,
+    /// Where the producer sees what is heard of the topic.
+    newest: watch::Sender<Arc<TopicMetadata>>,
     is_refreshing: bool,
     failures: u32,
+    /// Not before this time.
     refresh_at: Duration,
+    /// By this time at the latest: partitions are added while nothing fails.
+    stale_at: Duration,
 }
 
 /// One partition: its queue and where it leads.
@@ -160,6 +173,7 @@ impl Sender {
                 }
             }
             self.expire();
+            self.refresh_what_is_stale();
             self.send_what_can_be_sent();
             self.answer_flushes();
         }
@@ -171,7 +185,8 @@ impl Sender {
 
     fn hear(&mut self, event: Event) {
         match event {
-            Event::Opened { topic } => self.open(&topic),
+            Event::Opened { topic, newest } => self.open(&topic, newest),
+            Event::Grown { topic, metadata } => self.grow(topic, &metadata),
             Event::Sealed { queue, batch } => {
                 self.roads[queue].queue.push(batch);
                 self.active.insert(queue);
@@ -194,22 +209,33 @@ impl Sender {
         }
     }
 
-    fn open(&mut self, metadata: &TopicMetadata) {
+    fn open(&mut self, metadata: &TopicMetadata, newest: watch::Sender<Arc<TopicMetadata>>) {
         let topic = self.topics.len();
         self.topics.push(Topic {
             name: metadata.name.as_str().into(),
             id: metadata.id,
-            first_queue: self.roads.len(),
+            queues: Vec::new(),
+            newest,
             is_refreshing: false,
             failures: 0,
             refresh_at: Duration::ZERO,
+            stale_at: self.now() + self.cluster.options().metadata_age_max,
         });
-        self.roads.extend(metadata.partitions.iter().map(|partition| Road {
-            topic,
-            partition: partition.partition,
-            leader: partition.leader,
-            queue: Queue::new(),
-        }));
+        self.grow(topic, metadata);
+    }
+
+    /// Adds the queues of partitions that are not known yet. The producer numbers them alike.
+    fn grow(&mut self, topic: usize, metadata: &TopicMetadata) {
+        let queues = &mut self.topics[topic].queues;
+        for partition in metadata.partitions.iter().skip(queues.len()) {
+            queues.push(self.roads.len());
+            self.roads.push(Road {
+                topic,
+                partition: partition.partition,
+                leader: partition.leader,
+                queue: Queue::new(),
+            });
+        }
     }
 
     // --- sending ---
@@ -513,6 +539,8 @@ impl Sender {
                 wakes.push(*ask_at);
             }
         }
+        let idle = self.topics.iter().filter(|topic| !topic.is_refreshing);
+        wakes.extend(idle.map(|topic| topic.stale_at.max(topic.refresh_at)));
         wakes.into_iter().min()
     }
 
@@ -538,6 +566,15 @@ impl Sender {
         });
     }
 
+    fn refresh_what_is_stale(&mut self) {
+        let now = self.now();
+        for topic in 0..self.topics.len() {
+            if self.topics[topic].stale_at <= now {
+                self.refresh(topic, now);
+            }
+        }
+    }
+
     fn refreshed(&mut self, index: usize, metadata: Result<Arc<TopicMetadata>, ClientError>) {
         let now = self.now();
         let topic = &mut self.topics[index];
@@ -547,17 +584,19 @@ impl Sender {
         match metadata {
             Ok(metadata) => {
                 topic.id = metadata.id;
+                topic.stale_at = now + self.cluster.options().metadata_age_max;
                 let mut all_led = true;
                 for partition in &metadata.partitions {
                     let number = usize::try_from(partition.partition).unwrap_or(usize::MAX);
-                    let road = self.roads.get_mut(topic.first_queue.saturating_add(number));
-                    let Some(road) = road.filter(|r| r.topic == index) else { continue };
+                    let Some(&queue) = topic.queues.get(number) else { continue };
+                    let road = &mut self.roads[queue];
                     road.leader = partition.leader;
                     all_led &= road.leader.is_some();
                 }
                 if all_led {
                     topic.failures = 0;
                 }
+                topic.newest.send_replace(metadata);
             }
             Err(error) if error.is_retriable() => {}
             Err(error) => self.give_up_topic(index, &error),
@@ -641,35 +680,4 @@ async fn identify(cluster: &Cluster) -> Result<Identity, ClientError> {
     let response = cluster.any(&request).await?;
     BrokerError::check(response.error_code, || "a producer id".to_owned(), None)?;
     Ok(Identity { id: ProducerId(response.producer_id), epoch: ProducerEpoch(response.producer_epoch) })
-}
-
-/// What an answer's code means for the batch.
-fn judge(code: ErrorCode, message: Option<&str>) -> Outcome {
-    let why = || format!("{} ({})", message.unwrap_or(code.message()), code.name());
-    match code {
-        ErrorCode::None | ErrorCode::DuplicateSequenceNumber => Outcome::Written,
-        ErrorCode::OutOfOrderSequenceNumber
-        | ErrorCode::UnknownProducerId
-        | ErrorCode::InvalidProducerEpoch
-        | ErrorCode::InvalidProducerIdMapping => Outcome::WrongSequence { why: why() },
-        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => Outcome::TooLarge,
-        ErrorCode::RequestTimedOut
-        | ErrorCode::NotEnoughReplicasAfterAppend
-        | ErrorCode::KafkaStorageError
-        | ErrorCode::NetworkException => Outcome::Retry { maybe_written: true, why: why() },
-        code if code.is_retriable() => Outcome::Retry { maybe_written: false, why: why() },
-        _ => Outcome::Refused,
-    }
-}
-
-fn leader_is_elsewhere(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::NotLeaderOrFollower
-            | ErrorCode::UnknownTopicOrPartition
-            | ErrorCode::UnknownTopicId
-            | ErrorCode::LeaderNotAvailable
-            | ErrorCode::FencedLeaderEpoch
-            | ErrorCode::KafkaStorageError
-    )
 }

@@ -177,10 +177,14 @@ impl Model {
 }
 
 async fn connect(model: &Arc<Mutex<Model>>) -> Cluster {
+    connect_with(model, ClientOptions::default()).await
+}
+
+async fn connect_with(model: &Arc<Mutex<Model>>, options: ClientOptions) -> Cluster {
     let model = Arc::clone(model);
     let bootstrap = Fake::bootstrap(move |asked| model.lock().answer(asked));
     let backoff = Backoff { first: Duration::from_micros(100), max: Duration::from_millis(1) };
-    Cluster::connect(bootstrap, ClientOptions { backoff, ..Default::default() }).await.unwrap()
+    Cluster::connect(bootstrap, ClientOptions { backoff, ..options }).await.unwrap()
 }
 
 fn options() -> ProducerOptions {
@@ -355,4 +359,39 @@ async fn buffer_memory_holds_the_caller_back_until_batches_are_answered() {
     assert!(tag < 100, "{tag}");
     producer.room().await;
     assert!(deliveries.recv().await.is_some_and(|delivery| delivery.outcome.is_ok()));
+}
+
+#[tokio::test]
+async fn partitions_that_are_added_while_it_runs_are_written_to() {
+    let model = Model::new(5, 0, 1);
+    let client = ClientOptions { metadata_age_max: Duration::from_millis(2), ..Default::default() };
+    let cluster = connect_with(&model, client).await;
+    let (mut producer, mut deliveries) = Producer::start(cluster, options()).unwrap();
+    let topic = producer.open_topic("t").await.unwrap();
+    let mut tag = 0;
+    let mut send = async |producer: &mut Producer, partition: Option<i32>| {
+        let key = u64::to_le_bytes(tag);
+        let record = NewRecord { partition, key: Some(&key), value: Some(&key), ..Default::default() };
+        let appended = producer.append(topic, record, [], tag);
+        tag += 1;
+        producer.flush().await;
+        appended.map(|()| deliveries.try_recv().unwrap().partition)
+    };
+    assert_eq!(send(&mut producer, None).await, Ok(0));
+    for count in 2..=3 {
+        model.lock().logs.insert(count - 1, Log::default());
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while send(&mut producer, None).await != Ok(count - 1) {
+            assert!(std::time::Instant::now() < deadline, "partition {} stays unknown", count - 1);
+        }
+        assert_eq!(producer.partition_count(topic), usize::try_from(count).unwrap());
+    }
+    model.lock().logs.insert(3, Log::default());
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    // One that is asked for by its number is found as soon as it is heard of.
+    while send(&mut producer, Some(3)).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "partition 3 stays unknown");
+    }
+    let logs = &model.lock().logs;
+    assert_eq!(logs.values().map(|log| log.tags.len()).filter(|&count| count > 0).count(), 4);
 }

@@ -94,3 +94,107 @@ fn is_over(committed: &Committed, since: Since, now_ms: i64, retention_ms: i64) 
     };
     now_ms.saturating_sub(since_ms) >= retention_ms
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use crate::config::GroupSettings;
+    use crate::coordinator::{GroupRecord, Now, Shard, Surroundings};
+    use crate::metadata::Image;
+    use crate::protocol::messages::group_metadata_key::GroupMetadataKey;
+    use crate::protocol::messages::group_metadata_value::{GroupMetadataValue, MemberMetadata};
+    use crate::protocol::messages::offset_commit_key::OffsetCommitKey;
+    use crate::protocol::messages::offset_commit_value::OffsetCommitValue;
+    use crate::types::{Offset, ProducerId, Uuid};
+
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+
+    fn commit(
+        shard: &mut Shard,
+        group: &str,
+        at_ms: i64,
+        expire_timestamp: i64,
+        producer: Option<ProducerId>,
+    ) {
+        let key = OffsetCommitKey { group: group.into(), topic: "t".into(), partition: 0 };
+        let value =
+            OffsetCommitValue { commit_timestamp: at_ms, expire_timestamp, ..OffsetCommitValue::default() };
+        shard.replay(Offset(0), &GroupRecord::OffsetCommit(key, Some(value)), producer);
+    }
+
+    /// A group that came to its state at `at_ms`, with a member that reads `topic`.
+    fn group(shard: &mut Shard, group: &str, at_ms: i64, topic: Option<&str>) {
+        let member = topic.map(|topic| {
+            let mut subscription = vec![0, 0, 0, 0, 0, 1, 0, topic.len() as u8];
+            subscription.extend(topic.as_bytes());
+            subscription.extend([0xff; 4]);
+            MemberMetadata {
+                member_id: "m".into(),
+                subscription: Bytes::from(subscription),
+                ..MemberMetadata::default()
+            }
+        });
+        let value = GroupMetadataValue {
+            protocol_type: "consumer".into(),
+            protocol: member.is_some().then(|| "range".into()),
+            current_state_timestamp: at_ms,
+            members: member.into_iter().collect(),
+            ..GroupMetadataValue::default()
+        };
+        let key = GroupMetadataKey { group: group.into() };
+        shard.replay(Offset(0), &GroupRecord::GroupMetadata(key, Some(value)), None);
+    }
+
+    /// Looks for what has expired, `days` after the epoch. The default retention is seven days.
+    fn expire(shard: &mut Shard, days: i64) {
+        let (image, settings) = (Arc::new(Image::default()), GroupSettings::default());
+        let mut draw_id = || Uuid::ZERO;
+        for act in [Shard::loaded, Shard::expire] {
+            let now = Now { wall_ms: days * DAY_MS, timer_ms: 0 };
+            let (image, settings, draw_id) = (&image, &settings, &mut draw_id);
+            act(shard, Surroundings { now, image, settings, record_bytes_max: 1 << 20, draw_id });
+        }
+    }
+
+    #[test]
+    fn offsets_expire_by_kafkas_rules_for_each_state_and_take_empty_groups_along() {
+        let mut shard = Shard::new();
+        commit(&mut shard, "simple", DAY_MS, -1, None);
+        group(&mut shard, "empty", 3 * DAY_MS, None);
+        commit(&mut shard, "empty", 0, -1, None);
+        group(&mut shard, "reads it", 0, Some("t"));
+        commit(&mut shard, "reads it", 0, -1, None);
+        group(&mut shard, "reads another", 0, Some("u"));
+        commit(&mut shard, "reads another", 4 * DAY_MS, -1, None);
+        commit(&mut shard, "old client", 0, 2 * DAY_MS, None);
+        commit(&mut shard, "in a transaction", 0, -1, Some(ProducerId(1)));
+        group(&mut shard, "nothing left", 0, None);
+        let left = |shard: &Shard| {
+            let all = ["simple", "empty", "reads it", "reads another", "old client"];
+            all.into_iter().filter(|group| shard.committed(group, "t", 0).is_some()).collect::<Vec<_>>()
+        };
+        expire(&mut shard, 1);
+        assert_eq!(left(&shard), ["simple", "empty", "reads it", "reads another", "old client"]);
+        assert!(shard.group("nothing left").is_none(), "neither members nor offsets");
+        expire(&mut shard, 2);
+        assert_eq!(left(&shard), ["simple", "empty", "reads it", "reads another"]);
+        expire(&mut shard, 8);
+        assert_eq!(left(&shard), ["empty", "reads it", "reads another"]);
+        assert!(shard.group("simple").is_none());
+        expire(&mut shard, 10);
+        assert_eq!(
+            left(&shard),
+            ["reads it", "reads another"],
+            "ten days after it became empty at day three"
+        );
+        expire(&mut shard, 11);
+        assert_eq!(left(&shard), ["reads it"], "a topic that nobody in the group reads");
+        assert!(shard.group("reads another").is_some(), "it has a member");
+        expire(&mut shard, 100);
+        assert_eq!(left(&shard), ["reads it"]);
+        assert!(shard.group("in a transaction").is_some(), "its offsets are about to come");
+    }
+}

@@ -77,8 +77,8 @@ pub struct Groups {
 
 impl Groups {
     /// Takes up the partitions that this broker has come to lead, drops those that it leads no longer, and tells
-    /// groups what became of their topics. Loading goes on in the background.
-    pub fn follow(self: &Arc<Self>, node: &Arc<Node>) {
+    /// groups what became of their topics. Loading goes on in the background. Returns the image that was followed.
+    pub fn follow(self: &Arc<Self>, node: &Arc<Node>) -> Arc<Image> {
         let mut followed = self.followed.lock();
         let image = node.image();
         let before = followed.replace(Arc::clone(&image));
@@ -93,6 +93,14 @@ impl Groups {
                 slot.follow(node, &changes);
             }
         }
+        image
+    }
+
+    /// The newest image, which groups have followed by now: what is committed for a topic of it goes with the topic.
+    pub fn newest_image(self: &Arc<Self>, node: &Arc<Node>) -> Arc<Image> {
+        let known = self.followed.lock().clone();
+        let known = known.filter(|known| Arc::ptr_eq(known, &node.image()));
+        known.unwrap_or_else(|| self.follow(node))
     }
 
     fn take_up(self: &Arc<Self>, node: &Arc<Node>, image: &Image) {

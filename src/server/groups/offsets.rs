@@ -40,7 +40,7 @@ const TOP_LEVEL_ERROR_FROM: i16 = 2;
 /// The request is malformed.
 pub fn commit(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
     let mut request: OffsetCommitRequest = call.decode()?;
-    let image = node.image();
+    let image = node.groups.newest_image(node);
     let by_id = call.version >= TOPIC_IDS_FROM;
     let mut response = OffsetCommitResponse::default();
     let mut known = Vec::with_capacity(request.topics.len());

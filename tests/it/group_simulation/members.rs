@@ -224,8 +224,9 @@ impl World {
         (member.id, member.generation) = (joined.member_id.clone(), joined.generation_id);
         member.seen = None;
         let leads = joined.leader == joined.member_id && !joined.members.is_empty();
-        let assignments =
-            if leads && !joined.skip_assignment { self.assign(number, &joined) } else { Vec::new() };
+        let assignments = if leads { self.assign(number, &joined) } else { Vec::new() };
+        // A static leader that came back leaves the assignment as it is, and looks after the topics (KIP-814).
+        let assignments = if joined.skip_assignment { Vec::new() } else { assignments };
         let member = &self.members[&number];
         let request = SyncGroupRequest {
             group_id: member.group.clone(),

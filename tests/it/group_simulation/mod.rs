@@ -94,6 +94,8 @@ struct Tally {
     stale_refused: u64,
     loaded: u64,
     fenced: u64,
+    /// Groups that a change of a topic made rebalance while nothing else happened.
+    rebalanced: u64,
 }
 
 impl World {
@@ -386,13 +388,8 @@ impl World {
     }
 
     /// Lets everybody who is there go on undisturbed until nothing changes.
-    fn settle(&mut self) {
-        for topic in TOPICS {
-            if self.image.topic(topic).is_none() {
-                self.create_topic(topic);
-            }
-        }
-        for _ in 0..120 {
+    fn settle(&mut self, rounds: usize) {
+        for _ in 0..rounds {
             for number in self.members.keys().copied().collect::<Vec<_>>() {
                 for _ in 0..3 {
                     self.act(number);
@@ -400,6 +397,33 @@ impl World {
             }
             self.pass(500);
         }
+    }
+
+    /// A change of a topic makes each group rebalance whose leader knows that somebody reads it, and no other.
+    fn change_at_rest(&mut self) {
+        let topic = TOPICS[self.pick(3) as usize];
+        let group_of = |world: &Self, group_id: &str| {
+            let group = world.classic(group_id)?;
+            let led = world.members.values().find(|member| Some(&member.id) == group.leader.as_ref());
+            let reads = led.and_then(|leader| leader.seen.as_ref()).map(|seen| seen.contains_key(topic));
+            Some((group.generation, reads))
+        };
+        let before: Vec<_> = GROUPS.iter().map(|group_id| group_of(self, group_id)).collect();
+        let (exists, deletes) = (self.image.topic(topic).is_some(), self.pick(2) == 0);
+        match (exists, deletes) {
+            (false, _) => self.create_topic(topic),
+            (true, true) => self.delete_topic(topic),
+            (true, false) => self.grow_topic(topic),
+        }
+        self.settle(40);
+        for (group_id, before) in GROUPS.iter().zip(before) {
+            let Some((generation, Some(reads))) = before else { continue };
+            let after = self.classic(group_id).map_or(-1, |group| group.generation);
+            let seed = self.seed;
+            assert_eq!(after > generation, reads, "seed {seed}: {group_id} after {topic} changed");
+            self.tally.rebalanced += u64::from(reads);
+        }
+        self.check_rest();
     }
 
     fn check_rest(&mut self) {
@@ -472,8 +496,14 @@ fn run(seed: u64) -> Tally {
     for _ in 0..events {
         world.event(members_max);
     }
-    world.settle();
+    for topic in TOPICS {
+        if world.image.topic(topic).is_none() {
+            world.create_topic(topic);
+        }
+    }
+    world.settle(120);
     world.check_rest();
+    world.change_at_rest();
     let generations: BTreeSet<(&Str, i32)> = world.given.keys().map(|(group, at, _)| (group, *at)).collect();
     Tally { generations: generations.len(), ..world.tally }
 }
@@ -494,11 +524,12 @@ fn s1_3_consumer_test_rebalances_under_bounces_give_each_partition_one_owner_and
         all.stale_refused += seen.stale_refused;
         all.loaded += seen.loaded;
         all.fenced += seen.fenced;
+        all.rebalanced += seen.rebalanced;
     }
     println!("{seeds} seeds: {all:?}");
     let each = [all.generations as u64, all.taken, all.stale_refused, all.loaded];
     assert!(each.iter().all(|count| *count >= seeds), "too little happened: {all:?}");
-    assert!(all.fenced > 0 || seeds < 20, "too little happened: {all:?}");
+    assert!(all.fenced > 0 && all.rebalanced > 0 || seeds < 20, "too little happened: {all:?}");
 }
 
 #[test]

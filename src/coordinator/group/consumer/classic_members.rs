@@ -181,7 +181,7 @@ impl ConsumerGroup {
         let all_support = |name: &str| self.classic_protocols.of(name) == self.classic_members;
         let is_consumer = request.protocol_type == *embedded::PROTOCOL_TYPE;
         if !is_consumer || !request.protocols.iter().any(|protocol| all_support(&protocol.name)) {
-            let message = format!("Member {member_id}'s protocols are not supported.");
+            let message = format!("none of {member_id}'s assignors is one that all classic members have");
             return Err(Refusal::new(ErrorCode::InconsistentGroupProtocol, message));
         }
         Ok(())
@@ -200,7 +200,10 @@ impl ConsumerGroup {
         let metadata = request.protocols.first().map(|protocol| &protocol.metadata);
         let subscription = metadata.and_then(embedded::subscription);
         let subscription = subscription.ok_or_else(|| {
-            Refusal::new(ErrorCode::InconsistentGroupProtocol, "The member's subscription cannot be read.")
+            Refusal::new(
+                ErrorCode::InconsistentGroupProtocol,
+                "what the member reads is not written as consumers write it",
+            )
         })?;
         Ok(Joiner { found, subscription })
     }
@@ -211,7 +214,7 @@ impl ConsumerGroup {
             Some(instance_id) => check_instance(self.static_member(instance_id), member_id, instance_id)?,
         };
         if member.classic.is_none() {
-            let message = format!("Member {member_id} does not use the classic protocol.");
+            let message = format!("{member_id} speaks the consumer protocol, and asked by the classic one");
             return Err(Refusal::new(ErrorCode::UnknownMemberId, message));
         }
         Ok(member)
@@ -246,10 +249,8 @@ fn check_generation(member: &Member, generation: i32) -> Result<(), Refusal> {
     if member.epoch == generation {
         return Ok(());
     }
-    let message = format!(
-        "The request generation id {generation} is not equal to the member epoch {} of member {}.",
-        member.epoch, member.id
-    );
+    let message =
+        format!("generation {generation} is not the one that {} is at, {}", member.id, member.epoch);
     Err(Refusal::new(ErrorCode::IllegalGeneration, message))
 }
 

@@ -141,17 +141,17 @@ impl ClassicGroup {
     /// Whether the group, which has members, may become a consumer group.
     pub(super) fn check_upgrade(&self, step: &Step<'_>) -> Result<(), Refusal> {
         let refuse = |why: &str| {
-            let message = format!("Cannot upgrade classic group {} to consumer group because {why}", self.id);
+            let message = format!("group {} stays with the classic protocol: {why}", self.id);
             Err(Refusal::new(ErrorCode::GroupIdNotFound, message))
         };
         if !step.settings.consumer_migration.upgrade {
-            return refuse("online upgrade is disabled.");
+            return refuse("group.consumer.migration.policy does not let it change");
         }
         if self.protocol_type.as_deref() != Some(embedded::PROTOCOL_TYPE) {
-            return refuse("the group does not use the consumer embedded protocol.");
+            return refuse("its members are no consumers");
         }
         if self.members.len() > step.settings.consumer_max_size {
-            return refuse("the group size exceeds the consumer group maximum size.");
+            return refuse("it has more members than group.consumer.max.size");
         }
         Ok(())
     }
@@ -159,19 +159,18 @@ impl ClassicGroup {
     /// The members as they go on in the consumer group. What their leader gave them is theirs.
     fn upgraded_members(&self, image: &Image) -> Result<Vec<Member>, Refusal> {
         let refuse = |why: &str| {
-            let message =
-                format!("Cannot upgrade classic group {} to consumer group because {why}.", self.id);
+            let message = format!("group {} stays with the classic protocol: {why}", self.id);
             Refusal::new(ErrorCode::GroupIdNotFound, message)
         };
-        let malformed = || refuse("the embedded consumer protocol is malformed");
+        let malformed = || refuse("what a member says is not written as consumers write it");
         self.members
             .values()
             .map(|member| {
                 let assignment = embedded::assignment(&member.assignment).ok_or_else(malformed)?;
                 if assignment.user_data.as_ref().is_some_and(|data| !data.is_empty()) {
                     return Err(refuse(
-                        "an unsupported custom assignor is in use. Please refer to the documentation or switch \
-                         to a default assignor before re-attempting the upgrade",
+                        "its assignor hands out data of its own, which the consumer protocol has no place for; \
+                         change to range, roundrobin or cooperative-sticky first",
                     ));
                 }
                 let assigned = embedded::assigned(&assignment, image);

@@ -34,8 +34,8 @@ impl State {
         };
         match self.groups.get(group_id) {
             Some(Group::Consumer(group)) => group.describe(step),
-            Some(_) => error(format!("Group {group_id} is not a consumer group.")),
-            None => error(format!("Group {group_id} not found.")),
+            Some(_) => error(format!("{group_id} is a group of another kind")),
+            None => error(format!("there is no group {group_id}")),
         }
     }
 }

@@ -112,7 +112,7 @@ impl State {
         let mut is_known_pattern = false;
         match self.groups.get(&request.group_id) {
             None if !joins => {
-                let message = format!("Consumer group {} not found.", request.group_id);
+                let message = format!("there is no group {}; a member joins with epoch 0", request.group_id);
                 return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
             }
             None => {}
@@ -216,7 +216,7 @@ impl State {
         if group.target_is_due(step) {
             let target = group.next_target(step).map_err(|error| {
                 let epoch = group.group_epoch;
-                let message = format!("Failed to compute a new target assignment for epoch {epoch}: {error}");
+                let message = format!("partitions could not be assigned for epoch {epoch}: {error}");
                 Refusal::new(ErrorCode::UnknownServerError, message)
             })?;
             for record in target {
@@ -311,7 +311,8 @@ impl ConsumerGroup {
     }
 
     pub(super) fn unknown_member(&self, member_id: &str) -> Refusal {
-        let message = format!("Member {member_id} is not a member of group {}.", self.id);
+        let message =
+            format!("group {} does not know member {member_id}: it left or its session ran out", self.id);
         Refusal::new(ErrorCode::UnknownMemberId, message)
     }
 }
@@ -323,14 +324,13 @@ pub(super) fn check_instance<'a>(
     instance_id: &str,
 ) -> Result<&'a Member, Refusal> {
     let Some(held) = held else {
-        let message = format!("Instance id {instance_id} is unknown.");
+        let message = format!("no member has instance id {instance_id}");
         return Err(Refusal::new(ErrorCode::UnknownMemberId, message));
     };
     if held.id != *member_id {
         let holder = &held.id;
-        let message = format!(
-            "Static member {member_id} with instance id {instance_id} was fenced by member {holder}."
-        );
+        let message =
+            format!("instance id {instance_id} belongs to {holder} by now, no longer to {member_id}");
         return Err(Refusal::new(ErrorCode::FencedInstanceId, message));
     }
     Ok(held)
@@ -338,13 +338,16 @@ pub(super) fn check_instance<'a>(
 
 /// A group is no consumer group, and cannot become one.
 pub(super) fn not_a_consumer_group(group_id: &str) -> Refusal {
-    Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} is not a consumer group."))
+    Refusal::new(
+        ErrorCode::GroupIdNotFound,
+        format!("{group_id} is a group of another kind, and cannot become a consumer group"),
+    )
 }
 
 fn check_size(step: &Step<'_>, size: usize, is_member: bool) -> Result<(), Refusal> {
     let max = step.settings.consumer_max_size;
     if size >= max && !is_member {
-        let message = format!("The consumer group has reached its maximum capacity of {max} members.");
+        let message = format!("the group is full: group.consumer.max.size is {max}");
         return Err(Refusal::new(ErrorCode::GroupMaxSizeReached, message));
     }
     Ok(())
@@ -352,7 +355,7 @@ fn check_size(step: &Step<'_>, size: usize, is_member: bool) -> Result<(), Refus
 
 fn check_pattern(pattern: &str) -> Result<(), Refusal> {
     regex::compile(pattern).map(drop).map_err(|error| {
-        let message = format!("SubscribedTopicRegex `{pattern}` is not a valid regular expression: {error}.");
+        let message = format!("the pattern {pattern} is not one that RE2 reads: {error}");
         Refusal::new(ErrorCode::InvalidRegularExpression, message)
     })
 }
@@ -436,39 +439,41 @@ fn check_request(
     let blank_option = |text: &Option<Str>| text.as_ref().is_some_and(|text| blank(text));
     let epoch = request.member_epoch;
     if (version >= 1 || epoch > 0 || epoch == LEAVE) && blank(&request.member_id) {
-        return invalid("MemberId can't be empty.");
+        return invalid("a member needs an id (MemberId is empty)");
     }
     if blank(&request.group_id) {
-        return invalid("GroupId can't be empty.");
+        return invalid("which group is meant? (GroupId is empty)");
     }
     if blank_option(&request.instance_id) {
-        return invalid("InstanceId can't be empty.");
+        return invalid("an instance id has at least one letter (InstanceId)");
     }
     if blank_option(&request.rack_id) {
-        return invalid("RackId can't be empty.");
+        return invalid("a rack has at least one letter (RackId)");
     }
     if epoch == 0 {
         if request.rebalance_timeout_ms == -1 {
-            return invalid("RebalanceTimeoutMs must be provided in first request.");
+            return invalid(
+                "a member that joins says how long it may take to give partitions up (RebalanceTimeoutMs)",
+            );
         }
         if request.topic_partitions.as_ref().is_none_or(|topics| !topics.is_empty()) {
-            return invalid("TopicPartitions must be empty when (re-)joining.");
+            return invalid("a member that joins owns nothing yet (TopicPartitions)");
         }
         if request.subscribed_topic_names.is_none() && request.subscribed_topic_regex.is_none() {
             return invalid(
-                "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
+                "a member that joins says what it reads (SubscribedTopicNames or SubscribedTopicRegex)",
             );
         }
     } else if epoch == LEAVE_FOR_A_WHILE && request.instance_id.is_none() {
-        return invalid("InstanceId can't be null.");
+        return invalid("only a member with an InstanceId goes for a while (epoch -2)");
     } else if epoch < LEAVE_FOR_A_WHILE {
-        return invalid("MemberEpoch is invalid.");
+        return invalid("no epoch is below -2 (MemberEpoch)");
     }
     let assignors = &step.settings.consumer_assignors;
     match &request.server_assignor {
         Some(assignor) if !assignors.iter().any(|known| *known == **assignor) => {
             let message = format!(
-                "ServerAssignor {assignor} is not supported. Supported assignors: {}.",
+                "no assignor is called {assignor}; group.consumer.assignors has {}",
                 assignors.join(", ")
             );
             Err(Refusal::new(ErrorCode::UnsupportedAssignor, message))

@@ -31,7 +31,10 @@ impl State {
             Some(Group::Consumer(group)) => group,
             Some(_) => return Err(not_a_consumer_group(group_id)),
             None => {
-                return Err(Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} not found.")));
+                return Err(Refusal::new(
+                    ErrorCode::GroupIdNotFound,
+                    format!("there is no group {group_id}"),
+                ));
             }
         };
         match &request.instance_id {

@@ -37,15 +37,17 @@ pub(super) struct Classic {
     pub(super) owned: BTreeSet<Partition>,
     pub(super) generation: i32,
     phase: Phase,
-    /// The partitions of its topics when it joined: where they differ, it joins again. (Of real clients only the
-    /// leader looks.)
+    /// As a leader: the topics of all members, and the partitions that it shared out. Where they differ from what is
+    /// there, it joins again; a follower does not look.
+    watched: BTreeSet<String>,
     seen: Vec<(String, usize)>,
 }
 
 impl Classic {
     pub(super) fn new(instance: Option<String>, topics: Vec<String>) -> Self {
         let (id, owned) = (String::new(), BTreeSet::new());
-        Self { id, instance, topics, owned, generation: -1, phase: Phase::Joins, seen: Vec::new() }
+        let (watched, seen) = (BTreeSet::new(), Vec::new());
+        Self { id, instance, topics, owned, generation: -1, phase: Phase::Joins, watched, seen }
     }
 
     /// Goes on: asks, or looks for the answer. `loses` is whether an answer is lost.
@@ -103,13 +105,12 @@ impl Classic {
     }
 
     fn partitions(&self, world: &World) -> Vec<(String, usize)> {
-        let known = self.topics.iter().filter_map(|name| Some((name.clone(), world.image.topic(name)?)));
+        let known = self.watched.iter().filter_map(|name| Some((name.clone(), world.image.topic(name)?)));
         known.map(|(name, topic)| (name, topic.partitions.len())).collect()
     }
 
     fn join(&mut self, world: &mut World, loses: bool) {
         self.owned.clear();
-        self.seen = self.partitions(world);
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         let request = join_request(&self.id, self.instance.as_deref(), &topics, &[]);
         let (token, answer) = world.ask(9, Request::JoinGroup(request));
@@ -126,6 +127,9 @@ impl Classic {
             ErrorCode::None => {
                 self.id = response.member_id.to_string();
                 self.generation = response.generation_id;
+                self.watched =
+                    response.members.iter().flat_map(|member| topics_of(&member.metadata)).collect();
+                self.seen = self.partitions(world);
                 self.phase = Phase::Syncs(self.give(world, response));
             }
             ErrorCode::MemberIdRequired => self.id = response.member_id.to_string(),

@@ -73,6 +73,7 @@ impl Run {
         }
         self.come_to_rest();
         self.check_rest();
+        self.change_at_rest();
     }
 
     fn step(&mut self) {
@@ -225,6 +226,10 @@ impl Run {
 
     fn change_topics(&mut self) {
         let topic = TOPICS[self.dice.below(TOPICS.len())];
+        self.change_topic(topic);
+    }
+
+    fn change_topic(&mut self, topic: &str) {
         if self.world.image.topic(topic).is_none() {
             self.world.create_topic(topic, i32::try_from(1 + self.dice.below(5)).unwrap());
         } else if self.dice.one_in(3) {
@@ -355,6 +360,37 @@ impl Run {
         for member in &mut self.members {
             member.take_up();
         }
+    }
+
+    /// A change of a topic makes the group rebalance if somebody reads it, and not otherwise.
+    fn change_at_rest(&mut self) {
+        let topic = TOPICS[self.dice.below(TOPICS.len())];
+        let before = self.epoch_and_whether_it_is_read(topic);
+        self.change_topic(topic);
+        let after = self.epoch_and_whether_it_is_read(topic);
+        self.come_to_rest();
+        self.check_rest();
+        // Read before or now: a pattern may take up what has come.
+        let (Some((epoch, read)), Some((_, reads))) = (before, after) else { return };
+        let now = self.epoch_and_whether_it_is_read(topic).map(|(epoch, _)| epoch);
+        assert_eq!(now > Some(epoch), read || reads, "{topic} was changed at epoch {epoch}, now {now:?}");
+    }
+
+    /// The group's epoch or generation.
+    fn epoch_and_whether_it_is_read(&self, topic: &str) -> Option<(i32, bool)> {
+        let epoch = match self.world.group()? {
+            Group::Consumer(group) => group.group_epoch,
+            Group::Classic(group) => group.generation,
+            Group::Foreign(_) => return None,
+        };
+        let named = self.classic.iter().any(|member| member.topics.iter().any(|name| name == topic));
+        let topic_id = self.world.image.topic(topic).map(|topic| topic.id);
+        let consumers = self.members.iter().map(|member| &member.subscription);
+        let mut consumers = consumers.map(|subscription| {
+            subscription.names.iter().any(|name| name == topic)
+                || topic_id.is_some_and(|topic_id| reads(subscription, &self.world).contains(&topic_id))
+        });
+        Some((epoch, named || consumers.any(|reads| reads)))
     }
 
     fn check_rest(&self) {
