@@ -204,7 +204,7 @@ impl Home<'_> {
         // were not synced yet where the last had just begun.
         let may_be_behind = if self.is_clean { 1 } else { 2 };
         let synced_to =
-            replayed.segments.iter().rev().take(may_be_behind).last().copied().unwrap_or_default();
+            replayed.segments.iter().rev().take(may_be_behind).next_back().copied().unwrap_or_default();
         let hints = OpenHints {
             recovery_point: synced_to.min(replayed.end_offset),
             log_start_offset: snapshot_end.filter(|_| replayed.segments.is_empty()),

@@ -91,13 +91,14 @@ impl Sent {
         client.send(9, &produce_request(topic, 0, -1, records)).await;
     }
 
-    /// Produces with up to eight requests under way until the broker dies.
+    /// Produces until the broker dies, with as many requests under way as it knows duplicates of an idempotent
+    /// producer: five.
     async fn produce(&mut self, mut client: Client, topic: &str, producer: Option<i64>) {
         for number in self.unanswered.clone() {
             self.send(&mut client, topic, producer, number).await;
         }
         loop {
-            while self.unanswered.len() < 8 {
+            while self.unanswered.len() < 5 {
                 let number = self.next;
                 self.next += 1;
                 self.unanswered.push_back(number);
