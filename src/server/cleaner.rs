@@ -203,7 +203,9 @@ impl Cleaner {
         if cleaned.records_keyless > 0 {
             warn!(partition = %partition.id(), records = cleaned.records_keyless, "records without a key were dropped");
         }
-        self.node.directories.write_checkpoint(Checkpoint::Cleaner, &self.node.partitions.points());
+        self.node.partitions.with_points(None, |points| {
+            self.node.directories.write_checkpoint(Checkpoint::Cleaner, &points);
+        });
         let now_ms = self.node.clock.now_ms();
         if let Err(error) = partition.with_log(-1, |log| Ok(log.apply_retention(now_ms)?)) {
             self.node.note_failure(partition, &error);

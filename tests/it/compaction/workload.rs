@@ -254,16 +254,18 @@ impl Run {
             log_start_offset: Some(self.log.log_start_offset()),
             ..OpenHints::default()
         };
+        // What is not flushed survives a killed process, and no power cut.
+        let mut survival = Survival::Everything;
         if is_clean {
             self.log.close_clean().unwrap();
             hints.recovery_point = self.log.flushed_offset();
+            survival = Survival::Seeded(self.random.next());
         } else if self.random.one_in(2) {
             self.log.flush().unwrap();
             hints.recovery_point = Offset(self.random.below(self.log.flushed_offset().0 as usize + 1) as i64);
+            survival = Survival::Seeded(self.random.next());
         }
-        if !is_clean {
-            self.disk = self.disk.restart(Survival::Everything);
-        }
+        self.disk = self.disk.restart(survival);
         if !is_clean && self.random.one_in(2) {
             // The log alone must tell what the producers wrote last.
             for name in names(&self.disk).iter().filter(|name| name.ends_with(".snapshot")) {

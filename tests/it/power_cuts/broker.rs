@@ -135,7 +135,7 @@ async fn life(told: &mut Told) {
     told.produce(&mut client, ("t", 0), Some(3)).await;
 }
 
-async fn exists(client: &mut Client, topic: &str) -> bool {
+pub async fn exists(client: &mut Client, topic: &str) -> bool {
     let asked = MetadataRequestTopic { name: Some(Str::from(topic)), ..MetadataRequestTopic::default() };
     let request = MetadataRequest {
         topics: Some(vec![asked]),

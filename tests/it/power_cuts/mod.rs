@@ -5,6 +5,8 @@
 
 mod broker;
 mod check;
+mod faults;
+mod metadata;
 mod run;
 mod story;
 mod workloads;
