@@ -30,6 +30,11 @@ use super::elections::{leave, leave_where, stop_uncleanly};
 /// The security protocols that a listener may speak: PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL.
 const SECURITY_PROTOCOLS: std::ops::RangeInclusive<i16> = 0..=3;
 
+/// The most listeners, features or directories of one broker.
+const ITEMS_MAX: usize = 1_000;
+/// The longest name, host or path of a socket.
+const NAME_BYTES_MAX: usize = 4_096;
+
 /// Decides on the registration of a broker.
 pub(super) fn register_broker(
     context: &mut Context<'_>,
@@ -97,9 +102,30 @@ fn check(context: &Context<'_>, request: &BrokerRegistrationRequest) -> Result<(
     {
         return invalid(format!("{} is no security protocol.", other.security_protocol));
     }
+    check_size(request)?;
     check_life(context, request)?;
     check_directories(context, request)?;
     check_features(context, &request.features)
+}
+
+/// A registration stands in the log for as long as its broker lives.
+fn check_size(request: &BrokerRegistrationRequest) -> Result<(), Refusal> {
+    let sizes = [request.listeners.len(), request.features.len(), request.log_dirs.len()];
+    if let Some(size) = sizes.into_iter().find(|size| *size > ITEMS_MAX) {
+        let message = format!(
+            "A registration has {size} listeners, features or directories; {ITEMS_MAX} are the most."
+        );
+        return Err(Refusal::new(ErrorCode::InvalidRegistration, message));
+    }
+    let names = request.listeners.iter().flat_map(|listener| [&listener.name, &listener.host]);
+    let names = names.chain(request.features.iter().map(|feature| &feature.name)).chain(&request.rack);
+    match names.map(|name| name.len()).find(|len| *len > NAME_BYTES_MAX) {
+        None => Ok(()),
+        Some(len) => {
+            let message = format!("A name of {len} bytes; {NAME_BYTES_MAX} are the most.");
+            Err(Refusal::new(ErrorCode::InvalidRegistration, message))
+        }
+    }
 }
 
 /// Two processes with one id would each believe to be the broker.

@@ -91,7 +91,8 @@ impl BrokerSessions {
         let watched =
             image.brokers().values().filter(|broker| !broker.fenced && !self.is_resident(broker.id));
         let sessions = watched.map(|broker| self.deadline_ms(broker.id).unwrap_or(i64::MIN)).min();
-        let leaders = self.next_leaders_ms.filter(|_| image.brokers().len() > 1);
+        // Not looked at yet in this office: somebody has to begin.
+        let leaders = (image.brokers().len() > 1).then(|| self.next_leaders_ms.unwrap_or(i64::MIN));
         [sessions, leaders].into_iter().flatten().min()
     }
 
@@ -135,6 +136,8 @@ mod tests {
     fn a_broker_that_is_silent_for_the_timeout_has_no_session() {
         let image = image(&[(1, false), (2, false), (3, true)]);
         let mut sessions = BrokerSessions::new(&image, 9_000, None, 100);
+        assert_eq!(sessions.next_deadline_ms(&image), Some(i64::MIN), "leaders were not looked at yet");
+        sessions.next_leaders_ms = Some(300_000);
         assert_eq!(sessions.next_deadline_ms(&image), Some(9_100));
         sessions.touch(1, 7, 5_000);
         assert!(sessions.expired(&image, 9_099).is_empty());

@@ -2,6 +2,7 @@
 
 use super::authorized;
 use super::call::{Call, text};
+use super::metadata::controller_id;
 use super::node::Node;
 use crate::net::Reply;
 use crate::protocol::messages::describe_cluster_request::DescribeClusterRequest;
@@ -39,7 +40,7 @@ pub fn describe(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
 fn fill(response: &mut DescribeClusterResponse, node: &Node, call: &Call, request: &DescribeClusterRequest) {
     let image = node.image();
     response.cluster_id = Str::from(node.cluster_id.as_str());
-    response.controller_id = node.id.0;
+    response.controller_id = controller_id(node, &image);
     let asked = image.brokers().values().filter(|broker| request.include_fenced_brokers || !broker.fenced);
     let described = asked.filter_map(|broker| {
         let endpoint = call.endpoint_of(broker)?;

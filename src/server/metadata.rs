@@ -99,7 +99,7 @@ fn respond(node: &Node, call: &Call, request: &MetadataRequest) -> MetadataRespo
     let mut response = MetadataResponse {
         brokers: brokers(&image, call),
         cluster_id: text(node.cluster_id.clone()),
-        controller_id: node.id.0,
+        controller_id: controller_id(node, &image),
         topics,
         ..MetadataResponse::default()
     };
@@ -107,6 +107,12 @@ fn respond(node: &Node, call: &Call, request: &MetadataRequest) -> MetadataRespo
         response.cluster_authorized_operations = authorized::CLUSTER;
     }
     response
+}
+
+/// Where clients send what only the controller decides: any broker that serves passes it on.
+pub(super) fn controller_id(node: &Node, image: &Image) -> i32 {
+    let mut serving = image.brokers().values().filter(|broker| !broker.fenced).map(|broker| broker.id);
+    if serving.clone().any(|id| id == node.id.0) { node.id.0 } else { serving.next().unwrap_or(-1) }
 }
 
 /// The unfenced brokers, by the addresses of the listener that was asked.

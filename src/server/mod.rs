@@ -24,6 +24,8 @@ mod intake;
 mod isr;
 mod leader_epochs;
 mod leader_hints;
+#[allow(dead_code, reason = "the listener of controllers is served when it is opened")]
+mod lifeline;
 mod list_offsets;
 mod log_dirs;
 mod metadata;

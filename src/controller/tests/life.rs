@@ -110,6 +110,8 @@ fn registrations_that_do_not_fit_the_cluster_are_refused() {
         (with(&|it| it.is_migrating_zk_broker = true), ErrorCode::InvalidRegistration),
         (with(&|it| it.listeners[0].security_protocol = 9), ErrorCode::InvalidRegistration),
         (with(&|it| it.log_dirs.clear()), ErrorCode::InvalidRegistration),
+        (with(&|it| it.listeners = vec![Listener::default(); 1_001]), ErrorCode::InvalidRegistration),
+        (with(&|it| it.rack = Some("r".repeat(5_000).into())), ErrorCode::InvalidRegistration),
         (with(&|it| it.log_dirs.push(Uuid::ONE)), ErrorCode::InvalidRegistration),
         (with(&|it| it.log_dirs = vec![directory_of(2); 2]), ErrorCode::InvalidRegistration),
         (with(&|it| it.log_dirs = vec![directory_of(1)]), ErrorCode::InvalidRegistration),
