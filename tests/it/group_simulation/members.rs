@@ -198,10 +198,16 @@ impl World {
                 self.members.remove(&number);
                 return;
             }
+            // Of members that were loaded from the log only the protocol that they had agreed on is known: one that
+            // does not speak it cannot join before they have joined again. Clients give up.
+            ErrorCode::InconsistentGroupProtocol => {
+                self.tally.inconsistent += 1;
+                self.members.remove(&number);
+                return;
+            }
             ErrorCode::UnknownMemberId => member.id = Str::empty(),
             ErrorCode::RebalanceInProgress
             | ErrorCode::IllegalGeneration
-            | ErrorCode::InconsistentGroupProtocol
             | ErrorCode::CoordinatorNotAvailable => {}
             code => panic!("seed {}: {code}", self.seed),
         }

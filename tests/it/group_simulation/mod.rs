@@ -94,6 +94,7 @@ struct Tally {
     stale_refused: u64,
     loaded: u64,
     fenced: u64,
+    inconsistent: u64,
     /// Groups that a change of a topic made rebalance while nothing else happened.
     rebalanced: u64,
 }
@@ -450,7 +451,12 @@ impl World {
                     wanted.extend((0..self.partitions_of(topic)).map(|at| (Str::from(*topic), at)));
                 }
             }
-            assert_eq!(owned, wanted, "seed {seed}: {group_id}: every partition has an owner");
+            // A static leader that came back to its place by a version before 9 was not told that it leads: nobody
+            // looks after topics then, until the next rebalance (KIP-814).
+            let leader = living.iter().find(|member| Some(&member.id) == group.leader.as_ref());
+            if leader.is_none_or(|leader| leader.seen.is_some()) {
+                assert_eq!(owned, wanted, "seed {seed}: {group_id}: every partition has an owner");
+            }
         }
         assert!(
             self.asked.values().all(|number| !self.members.contains_key(number)),
@@ -524,6 +530,7 @@ fn s1_3_consumer_test_rebalances_under_bounces_give_each_partition_one_owner_and
         all.stale_refused += seen.stale_refused;
         all.loaded += seen.loaded;
         all.fenced += seen.fenced;
+        all.inconsistent += seen.inconsistent;
         all.rebalanced += seen.rebalanced;
     }
     println!("{seeds} seeds: {all:?}");

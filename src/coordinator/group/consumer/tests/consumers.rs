@@ -141,6 +141,16 @@ impl Consumer {
         }
     }
 
+    /// No answer came: whether the request did, nobody knows. Where it said what is owned, what was told before and is
+    /// not taken up yet may have been given to others on the strength of that: it is not taken up any more. (A client
+    /// that does so all the same reads until its next heartbeat what another one has; its commits are refused.)
+    pub(super) fn hear_nothing(&mut self, said_what_it_owns: bool) {
+        self.says_all = true;
+        if said_what_it_owns {
+            self.told = None;
+        }
+    }
+
     pub(super) fn begin_anew(&mut self) {
         self.epoch = 0;
         self.owned.clear();

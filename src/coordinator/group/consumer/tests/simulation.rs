@@ -178,13 +178,14 @@ impl Run {
             member.take_up();
         }
         let request = member.request();
+        let says_what_it_owns = request.topic_partitions.is_some();
         if with_faults && self.dice.one_in(12) {
-            member.says_all = true;
+            member.hear_nothing(says_what_it_owns);
             return;
         }
         let response = self.world.heartbeat(request);
         if with_faults && self.dice.one_in(10) {
-            member.says_all = true;
+            member.hear_nothing(says_what_it_owns);
             return;
         }
         member.hear(&response);
