@@ -110,7 +110,7 @@ impl ClassicGroup {
             self.leader = Some(member.id.clone());
         }
         self.pending_members.remove(&member.id);
-        self.members.insert(member.id.clone(), member);
+        self.members.insert(member.id.clone(), Box::new(member));
     }
 
     /// Begins with these members of a consumer group, who use the classic protocol, at this generation. What they

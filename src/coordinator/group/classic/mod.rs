@@ -108,7 +108,8 @@ pub struct ClassicGroup {
     /// Counts the rebalances.
     pub generation: i32,
     /// By id.
-    pub members: BTreeMap<Str, ClassicMember>,
+    /// Boxed: a map of few is allocated for eleven, and most groups are small.
+    pub members: BTreeMap<Str, Box<ClassicMember>>,
     /// The members that are static, by instance id.
     pub static_members: HashMap<Str, Str>,
     /// Ids that were given out and not joined with yet.
@@ -159,7 +160,7 @@ impl ClassicGroup {
         for recorded in &value.members {
             let mut member = match before.remove(&recorded.member_id) {
                 Some(member) => member,
-                None => loaded(recorded, self.protocol_name.as_ref()),
+                None => Box::new(loaded(recorded, self.protocol_name.as_ref())),
             };
             member.assignment = Bytes::copy_from_slice(&recorded.assignment);
             if let Some(instance_id) = &member.instance_id {

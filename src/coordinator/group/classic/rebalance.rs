@@ -98,8 +98,8 @@ impl ClassicGroup {
     fn complete_join(&mut self, step: &mut Step<'_>) {
         step.timers.cancel(&self.id, Timer::Join);
         self.initial_delay = None;
-        let is_late = |member: &&ClassicMember| member.waiting_join.is_none() && member.instance_id.is_none();
-        let late: Vec<Str> = self.members.values().filter(is_late).map(|member| member.id.clone()).collect();
+        let late = self.members.values().filter(|it| it.waiting_join.is_none() && it.instance_id.is_none());
+        let late: Vec<Str> = late.map(|member| member.id.clone()).collect();
         for member_id in &late {
             self.remove(step, member_id);
         }
@@ -146,8 +146,11 @@ impl ClassicGroup {
             metadata: member.metadata(self.protocol_name.as_ref()),
             ..JoinGroupResponseMember::default()
         };
-        let members =
-            if self.is_leader(member_id) { self.members.values().map(member).collect() } else { Vec::new() };
+        let members = if self.is_leader(member_id) {
+            self.members.values().map(|it| member(it)).collect()
+        } else {
+            Vec::new()
+        };
         JoinGroupResponse {
             generation_id: self.generation,
             protocol_type: self.protocol_type.clone(),
@@ -247,7 +250,7 @@ impl ClassicGroup {
             protocol: self.protocol_name.clone(),
             leader: self.leader.clone(),
             current_state_timestamp: self.state_timestamp_ms.unwrap_or(-1),
-            members: self.members.values().map(member).collect(),
+            members: self.members.values().map(|it| member(it)).collect(),
             ..GroupMetadataValue::default()
         }
     }

@@ -212,7 +212,7 @@ impl ClassicGroup {
             group_state: Str::from_static(self.state.name()),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             protocol_data: protocol.unwrap_or_default(),
-            members: self.members.values().map(member).collect(),
+            members: self.members.values().map(|it| member(it)).collect(),
             ..DescribedGroup::default()
         }
     }

@@ -96,7 +96,8 @@ impl State {
         let others = group.members.values().filter(|other| other.id != member.id);
         let behind = |other: &Member| !other.is_reconciled_to(group.assignment_epoch);
         // What others have yet to give back may be in this member's target: all of them begin anew then.
-        let rebalance = group.assignment_epoch < group.group_epoch || others.into_iter().any(behind);
+        let rebalance =
+            group.assignment_epoch < group.group_epoch || others.into_iter().any(|other| behind(other));
         let member = if rebalance {
             member
         } else {

@@ -35,7 +35,7 @@ impl State {
             return Ok(());
         }
         let members = group.upgraded_members(step.image)?;
-        let answers: Vec<_> = group.members.values().flat_map(rebalance_answers).collect();
+        let answers: Vec<_> = group.members.values().flat_map(|member| rebalance_answers(member)).collect();
         for (token, answer) in answers {
             step.effects.answer(token, answer);
         }
@@ -86,7 +86,7 @@ impl State {
         let group_id = group.id.clone();
         let mut classic = ClassicGroup::new(group_id.clone());
         let members = group.members.values().filter(|member| !leaving.contains(&member.id));
-        let members: Vec<ClassicMember> = members.map(classic_member).collect();
+        let members: Vec<ClassicMember> = members.map(|member| classic_member(member)).collect();
         classic.adopt(step, group.group_epoch, members);
         let protocol = classic.protocol_name.clone();
         for (id, member) in &mut classic.members {

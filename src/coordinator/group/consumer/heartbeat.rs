@@ -238,11 +238,11 @@ impl State {
         let group = self.consumer_group(group_id).ok_or(ErrorCode::UnknownServerError)?;
         let member = group.members.get(member_id).ok_or(ErrorCode::UnknownMemberId)?;
         if !has_changed && member.is_reconciled_to(group.assignment_epoch) {
-            return Ok(member.clone());
+            return Ok(Member::clone(member));
         }
         let topics = group.topics_of(member, step.image);
         let reconciliation = Reconciliation { group, member, topics: &topics, has_changed, owned };
-        let Some(after) = reconciliation.step() else { return Ok(member.clone()) };
+        let Some(after) = reconciliation.step() else { return Ok(Member::clone(member)) };
         if after.classic.is_none() {
             let timer = Timer::Rebalance(after.id.clone());
             if after.state == MemberState::UnrevokedPartitions {
@@ -282,7 +282,7 @@ impl ConsumerGroup {
     /// A dynamic member, made where it `may_be_new`.
     pub(super) fn dynamic_member(&self, member_id: &Str, may_be_new: bool) -> Result<Found, Refusal> {
         match self.members.get(member_id) {
-            Some(member) => Ok(Found { member: member.clone(), replaces: None }),
+            Some(member) => Ok(Found { member: Member::clone(member), replaces: None }),
             None if may_be_new => Ok(Found { member: Member::new(member_id.detached()), replaces: None }),
             None => Err(self.unknown_member(member_id)),
         }

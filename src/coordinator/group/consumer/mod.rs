@@ -69,7 +69,7 @@ pub struct ConsumerGroup {
     metadata_hash: i64,
     assignment_epoch: i32,
     assignment_timestamp_ms: i64,
-    members: BTreeMap<Str, Member>,
+    members: BTreeMap<Str, Box<Member>>,
     targets: BTreeMap<Str, Partitions>,
     static_members: BTreeMap<Str, Str>,
     /// The topics that members read, by their names or by patterns that were looked up.
@@ -158,7 +158,7 @@ impl ConsumerGroup {
 
     /// The member that holds this instance id.
     fn static_member(&self, instance_id: &str) -> Option<&Member> {
-        self.members.get(self.static_members.get(instance_id)?)
+        self.members.get(self.static_members.get(instance_id)?).map(|member| &**member)
     }
 
     /// What a member should own.

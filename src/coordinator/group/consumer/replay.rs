@@ -77,7 +77,7 @@ impl ConsumerGroup {
             self.uncount(member);
         }
         let Some(value) = value else { return };
-        let mut member = before.unwrap_or_else(|| Member::new(member_id.detached()));
+        let mut member = before.unwrap_or_else(|| Box::new(Member::new(member_id.detached())));
         member.describe_by(value);
         self.count(member);
     }
@@ -90,7 +90,7 @@ impl ConsumerGroup {
         match (before, value) {
             (None, None) => {}
             (before, Some(value)) => {
-                let mut member = before.unwrap_or_else(|| Member::new(member_id.detached()));
+                let mut member = before.unwrap_or_else(|| Box::new(Member::new(member_id.detached())));
                 member.stand_at(value);
                 self.count(member);
             }
@@ -139,7 +139,7 @@ impl ConsumerGroup {
     }
 
     /// Takes a member in, with all that follows from it.
-    fn count(&mut self, member: Member) {
+    fn count(&mut self, member: Box<Member>) {
         for topic in &member.topics {
             self.topics.change(topic, |readers| readers.by_name += 1);
         }
