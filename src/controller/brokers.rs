@@ -61,7 +61,8 @@ pub(super) fn min_isr_record(min_insync_replicas: i32) -> MetadataRecord {
     })
 }
 
-fn supported() -> impl Iterator<Item = (&'static str, i16, i16)> {
+/// The features that a node of this version supports: name, lowest and highest level.
+pub fn supported() -> impl Iterator<Item = (&'static str, i16, i16)> {
     FEATURES.iter().map(|&(name, min, max, _)| (name, min, max)).chain([KRAFT_FEATURE])
 }
 

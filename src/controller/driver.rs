@@ -228,6 +228,10 @@ impl Driver {
                     Command::Tick => group.push(due()),
                     Command::Maintain => self.maintain(),
                     Command::SnapshotWritten(id, written) => self.take_snapshot(id, written),
+                    Command::Member(MemberCommand::Describe(reply)) => {
+                        // Nobody may be waiting any more.
+                        let _ = reply.send(self.log.describe(self.node_id, self.clock.now_ms()));
+                    }
                     // Alone there is no quorum to ask: whoever waits hears that nobody answers.
                     Command::Member(_) => {}
                     Command::Shutdown(reply) => shutdown = Some(reply),

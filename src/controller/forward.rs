@@ -86,7 +86,13 @@ impl Controller {
         let mut changes = self.leader();
         loop {
             let leader = changes.borrow_and_update().clone();
-            match self.ask_once(&leader, &request, decide).await {
+            let answer = tokio::select! {
+                biased;
+                answer = self.ask_once(&leader, &request, decide) => answer,
+                // Whoever was asked may have been cut off: nobody waits for its answer.
+                _ = changes.wait_for(|known| known.epoch != leader.epoch) => continue,
+            };
+            match answer {
                 Ok(answer) if !answer.codes().contains(&ErrorCode::NotController.code()) => return answer,
                 Err(ConnectionError::UnsupportedVersion { peer, .. }) => {
                     let why = format!("The controller at {peer} does not know this request.");
@@ -104,6 +110,13 @@ impl Controller {
                 () = clock.wait(RETRY_PAUSE) => {}
             }
         }
+    }
+
+    /// The leader's own answer to what is not a decision; `None` where that is this node, or nobody is known.
+    pub async fn pass_on<R: Request>(&self, request: &R) -> Option<R::Response> {
+        let leader = self.leader().borrow().clone();
+        let endpoint = leader.endpoint.filter(|_| self.forwards && leader.id != Some(self.node_id))?;
+        self.channel.connection(&endpoint).await.ok()?.call(request).await.ok()
     }
 
     /// Asks whoever is in office, if somebody is.

@@ -24,7 +24,8 @@ use crate::types::{LeaderEpoch, Offset, TopicName, TopicPartition, Uuid};
 use super::brokers::{NodeIdentity, feature_records};
 use super::error::ControllerError;
 use super::found::{BOOTSTRAP_FILE, Claimant, FoundMetadata, QUORUM_STATE_FILE};
-use super::quorum::ReplicaKey;
+use super::member::QuorumDescription;
+use super::quorum::{ReplicaKey, ReplicaProgress, VoterSet};
 use super::quorum_state::QuorumState;
 use super::replay::{Replayed, io};
 use super::snapshots::{SnapshotJob, SnapshotLimits, Snapshots};
@@ -399,6 +400,24 @@ impl MetadataLog {
         self.log.flush()?;
         self.log.advance_high_watermark(self.log.log_end_offset());
         Ok(())
+    }
+
+    /// How a quorum of one is.
+    pub(super) fn describe(&self, node_id: i32, now_ms: i64) -> QuorumDescription {
+        let voters = self.voters.as_ref().map(VoterSet::from_record).unwrap_or_default();
+        let known = voters.get(node_id).map(|voter| voter.key);
+        let key = known.unwrap_or(ReplicaKey::new(node_id, Uuid::ZERO));
+        let offset = self.log.log_end_offset();
+        let own = ReplicaProgress { key, offset, last_fetch_ms: now_ms, last_caught_up_ms: now_ms };
+        QuorumDescription {
+            leads: true,
+            leader_id: Some(node_id),
+            epoch: self.epoch.0,
+            high_watermark: offset,
+            voters: vec![own],
+            observers: Vec::new(),
+            nodes: voters.iter().cloned().collect(),
+        }
     }
 
     /// Leaves the log so that the next start finds it whole.

@@ -89,6 +89,7 @@ use crate::protocol::messages::update_features_response::UpdateFeaturesResponse;
 use crate::storage::{Disk, LogHome};
 use crate::types::{Clock, Uuid};
 
+pub use brokers::supported as supported_features;
 pub use decision::Refusal;
 pub use error::ControllerError;
 pub use found::{Claimant, FoundMetadata};

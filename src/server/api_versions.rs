@@ -4,13 +4,14 @@ use super::call::{Call, code};
 use super::dispatch;
 use super::node::Node;
 use super::session::Session;
-use crate::metadata::{Image, VersionRange};
+use crate::metadata::record::LEVELS;
+use crate::metadata::{Image, METADATA_VERSION, VersionRange};
 use crate::net::{Answer, Reply};
 use crate::protocol::messages::api_versions_request::ApiVersionsRequest;
 use crate::protocol::messages::api_versions_response::{
     ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
-use crate::protocol::{ApiKey, DecodeError, ErrorCode, Str};
+use crate::protocol::{Api, ApiKey, DecodeError, ErrorCode, Str};
 
 /// Answers with the APIs that have a handler.
 ///
@@ -28,7 +29,29 @@ pub fn handle(node: &Node, session: &mut Session, call: &Call) -> Result<Reply, 
         return Ok(call.reply(&response));
     }
     session.greet(&request.client_software_name, &request.client_software_version);
-    Ok(call.reply(&response(node)))
+    Ok(call.reply(&response(dispatch::served(), &node.image(), supported(node))))
+}
+
+/// The same at the controller's listener, with the APIs that are served there.
+///
+/// # Errors
+/// The request is malformed.
+pub fn of_controller(
+    apis: impl Iterator<Item = &'static Api>,
+    image: &Image,
+    session: &mut Session,
+    call: &Call,
+) -> Result<Reply, DecodeError> {
+    let request: ApiVersionsRequest = call.decode()?;
+    session.greet(&request.client_software_name, &request.client_software_version);
+    let features = [(METADATA_VERSION, *LEVELS.start(), *LEVELS.end()), ("kraft.version", 0, 1)];
+    let features = features.into_iter().map(|(name, min_version, max_version)| SupportedFeatureKey {
+        name: name.into(),
+        min_version,
+        max_version,
+        ..SupportedFeatureKey::default()
+    });
+    Ok(call.reply(&response(apis, image, features.collect())))
 }
 
 /// The answer to a version that does not exist: version 0, with the versions of ApiVersions itself, so that
@@ -48,18 +71,24 @@ pub fn unsupported_version(call: &Call) -> Answer {
     call.answer_in_version(0, &response, Vec::new())
 }
 
-fn response(node: &Node) -> ApiVersionsResponse {
-    let api_keys = dispatch::served().map(|api| ApiVersion {
+fn response(
+    apis: impl Iterator<Item = &'static Api>,
+    image: &Image,
+    supported_features: Vec<SupportedFeatureKey>,
+) -> ApiVersionsResponse {
+    let api_keys = apis.map(|api| ApiVersion {
         api_key: api.key as i16,
         min_version: api.lowest_announced(),
         max_version: api.highest,
         ..ApiVersion::default()
     });
-    let mut response = ApiVersionsResponse { api_keys: api_keys.collect(), ..ApiVersionsResponse::default() };
-    response.supported_features = supported(node);
-    response.finalized_features = finalized(&node.image());
-    response.finalized_features_epoch = node.image().end_offset().0 - 1;
-    response
+    ApiVersionsResponse {
+        api_keys: api_keys.collect(),
+        supported_features,
+        finalized_features: finalized(image),
+        finalized_features_epoch: image.end_offset().0 - 1,
+        ..ApiVersionsResponse::default()
+    }
 }
 
 /// What this broker registered with.

@@ -9,7 +9,9 @@ use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{info, warn};
 
+use super::lifecycle::{self, Registration};
 use super::node::Node;
+use super::quorum::QuorumService;
 use crate::config::ListenAddress;
 use crate::net::Peer;
 use crate::net::listener::Gate;
@@ -29,21 +31,32 @@ pub struct Ready {
     pub node: i32,
     /// Where clients are served, with the real ports.
     pub listeners: Vec<ListenAddress>,
+    /// Where the quorum is served; none for a node that is alone.
+    pub controllers: Vec<ListenAddress>,
 }
 
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ready node={} listener=", self.node)?;
-        for (index, listener) in self.listeners.iter().enumerate() {
-            f.write_str(if index > 0 { "," } else { "" })?;
-            match listener {
-                // Without a host it is every address of this machine: one that can be connected to stands for it.
-                ListenAddress::Tcp { host, port } if host.is_empty() => write!(f, "0.0.0.0:{port}")?,
-                other => other.fmt(f)?,
-            }
+        list(f, &self.listeners)?;
+        if self.controllers.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        f.write_str(" controller=")?;
+        list(f, &self.controllers)
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, listeners: &[ListenAddress]) -> fmt::Result {
+    for (index, listener) in listeners.iter().enumerate() {
+        f.write_str(if index > 0 { "," } else { "" })?;
+        match listener {
+            // Without a host it is every address of this machine: one that can be connected to stands for it.
+            ListenAddress::Tcp { host, port } if host.is_empty() => write!(f, "0.0.0.0:{port}")?,
+            other => write!(f, "{other}")?,
+        }
+    }
+    Ok(())
 }
 
 /// Why a directory was not left clean. The next start recovers it.
@@ -66,6 +79,10 @@ pub enum StopError {
 pub struct Broker {
     pub(super) node: Arc<Node>,
     pub(super) gate: Gate<Node>,
+    /// The quorum's door.
+    pub(super) quorum: Option<Gate<QuorumService>>,
+    /// What it is registered as, in a cluster of several.
+    pub(super) registration: Option<Registration>,
     pub(super) tasks: Vec<JoinHandle<()>>,
     /// They end by themselves when the broker stops.
     pub(super) workers: Vec<JoinHandle<()>>,
@@ -98,7 +115,12 @@ impl Broker {
     /// # Errors
     /// [`StopError`]: not every directory is clean.
     pub async fn shutdown(self) -> Result<(), StopError> {
-        let Self { node, gate, tasks, workers, threads, .. } = self;
+        let Self { node, gate, quorum, registration, tasks, workers, threads, .. } = self;
+        if let Some(registration) = registration
+            && node.config().cluster.controlled_shutdown_enable
+        {
+            lifecycle::hand_over(&node, &registration).await;
+        }
         node.stopping.send_replace(true);
         gate.close(DRAIN_PATIENCE).await;
         for task in tasks {
@@ -117,6 +139,9 @@ impl Broker {
         });
         let points = points.await.map_err(|error| StopError::Broken(error.to_string()))?;
         node.controller.shutdown().await.map_err(|error| StopError::Broken(error.to_string()))?;
+        if let Some(quorum) = quorum {
+            quorum.close(DRAIN_PATIENCE).await;
+        }
         mark_clean(&node, &points, broker_epoch)
     }
 }

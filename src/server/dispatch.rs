@@ -9,7 +9,7 @@ use super::node::Node;
 use super::session::Session;
 use super::{
     administration, api_versions, cluster, configs, delete_records, describe_topics, fetch, groups,
-    leader_epochs, list_offsets, log_dirs, metadata, produce, producers, reassignments, topics,
+    leader_epochs, list_offsets, log_dirs, metadata, produce, producers, quorum, reassignments, topics,
 };
 use crate::net::{Answer, Peer, Reply, Service};
 use crate::protocol::{Api, ApiKey, DecodeError};
@@ -57,6 +57,7 @@ static ROWS: &[Row] = &[
     row(ApiKey::AlterPartitionReassignments, |node, _, call| reassignments::alter(node, call)),
     row(ApiKey::ListPartitionReassignments, |node, _, call| reassignments::list(node, call)),
     row(ApiKey::OffsetDelete, |node, _, call| groups::delete_offsets(node, call)),
+    row(ApiKey::DescribeQuorum, |node, _, call| quorum::describe(&node.controller, call)),
     row(ApiKey::UpdateFeatures, |node, _, call| administration::update_features(node, call)),
     row(ApiKey::DescribeCluster, |node, _, call| cluster::describe(node, &call)),
     row(ApiKey::DescribeProducers, |node, _, call| producers::describe(node, &call)),
@@ -65,6 +66,8 @@ static ROWS: &[Row] = &[
     row(ApiKey::ConsumerGroupDescribe, |node, _, call| groups::describe_consumer(node, call)),
     row(ApiKey::ListConfigResources, |node, _, call| configs::list_resources(node, &call)),
     row(ApiKey::DescribeTopicPartitions, |node, _, call| describe_topics::handle(node, &call)),
+    row(ApiKey::AddRaftVoter, |node, _, call| quorum::add(&node.controller, &node.cluster_id, call)),
+    row(ApiKey::RemoveRaftVoter, |node, _, call| quorum::remove(&node.controller, &node.cluster_id, call)),
 ];
 
 /// The APIs that have a handler, by key.

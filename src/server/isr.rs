@@ -2,7 +2,7 @@
 //! for all partitions that wait; and looks twice in every `replica.lag.time.max.ms` for followers that lag.
 
 use std::collections::HashMap;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::node::Node;
+use crate::controller::Controller;
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::alter_partition_request::{
     AlterPartitionRequest, BrokerState, PartitionData, TopicData,
@@ -33,16 +34,12 @@ pub struct IsrQueue {
     controller: Box<dyn AlterPartitions>,
 }
 
-/// A lone node has no followers, and nobody who decides on them.
-pub struct Nobody;
-
-impl AlterPartitions for Nobody {
+impl AlterPartitions for Controller {
     fn alter_partition(
         &self,
-        _: AlterPartitionRequest,
+        request: AlterPartitionRequest,
     ) -> Pin<Box<dyn Future<Output = AlterPartitionResponse> + Send + '_>> {
-        let error_code = ErrorCode::NotController.code();
-        Box::pin(ready(AlterPartitionResponse { error_code, ..AlterPartitionResponse::default() }))
+        Box::pin(Self::alter_partition(self, request))
     }
 }
 

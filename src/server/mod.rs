@@ -24,7 +24,7 @@ mod intake;
 mod isr;
 mod leader_epochs;
 mod leader_hints;
-#[allow(dead_code, reason = "the listener of controllers is served when it is opened")]
+mod lifecycle;
 mod lifeline;
 mod list_offsets;
 mod log_dirs;
@@ -34,6 +34,7 @@ mod nearest;
 mod node;
 mod produce;
 mod producers;
+mod quorum;
 mod reassignments;
 mod session;
 mod sources;

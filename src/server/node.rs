@@ -49,6 +49,8 @@ pub struct Node {
     pub producer_ids: ProducerIds,
     pub(super) config: ArcSwap<BrokerConfig>,
     pub(super) stopping: watch::Sender<bool>,
+    /// Whether the cluster has opened this broker to clients; a lone one is never asked.
+    pub(super) unfenced: watch::Sender<bool>,
     pub(super) failures: Failures,
 }
 

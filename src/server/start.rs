@@ -17,9 +17,13 @@ use super::broker::{Broker, Ready};
 use super::flusher::Flusher;
 use super::groups::{self, Groups};
 use super::isr::{self, IsrQueue};
+use super::lifecycle::{self, Registration};
+use super::lifeline;
 use super::mover::{self, Mover};
 use super::node::{Failures, Node};
 use super::producers::ProducerIds;
+use super::quorum::QuorumService;
+use super::quorum::cluster;
 use super::sources::NodeSources;
 use super::{cleaner, housekeeping};
 use crate::config::{AdvertisedListener, BrokerConfig, ListenAddress};
@@ -29,6 +33,7 @@ use crate::net::Limits;
 use crate::net::budget::Budget;
 use crate::net::listener::{BindError, Gate, Listener};
 use crate::net::quotas::ConnectionQuotas;
+use crate::protocol::ErrorCode;
 use crate::replication::{Fetchers, Partitions, SessionCache};
 use crate::storage::{DirectoryError, Disk, LogDirectories, RealDisk, StorageError};
 use crate::types::{BrokerId, Clock, SystemClock, Uuid};
@@ -75,6 +80,17 @@ pub enum StartError {
         /// In the configuration.
         asked: i32,
     },
+    /// The directory belongs to another cluster.
+    #[error("the directory belongs to cluster {found}, but {asked} was asked for (--cluster-id)")]
+    ClusterId {
+        /// In `meta.properties`.
+        found: String,
+        /// In the configuration.
+        asked: String,
+    },
+    /// The cluster does not take this broker.
+    #[error("the cluster does not take this broker: {} ({})", .0.message(), .0.name())]
+    Registration(ErrorCode),
     /// The metadata log cannot be opened, or holds what this version does not understand.
     #[error(transparent)]
     Controller(#[from] ControllerError),
@@ -100,12 +116,17 @@ impl Broker {
     pub async fn start(options: BrokerOptions) -> Result<Self, StartError> {
         let BrokerOptions { config, clock, disk, listens } = options;
         let threads = available_parallelism().map_or(2, usize::from);
-        let listeners = if listens { bind(&config)? } else { Vec::new() };
+        let (listeners, quorum_listeners) = if listens { bind(&config)? } else { Default::default() };
         let overrides = overrides(&config)?;
         let endpoints = endpoints(&config, &listeners);
         // Replaying and recovering block for as long as the disk takes.
-        let opened = spawn_blocking(move || open(config, &disk, clock, endpoints, threads)).await;
-        let node = opened.map_err(|error| StartError::Broken(error.to_string()))??;
+        let opened = spawn_blocking(move || open_metadata(config, &disk, clock, endpoints)).await;
+        let opened = opened.map_err(|error| StartError::Broken(error.to_string()))??;
+        let controllers = quorum_listeners.iter().map(|listener| listener.address().clone()).collect();
+        let quorum = open_quorum(&opened, quorum_listeners);
+        let registration = join(&opened).await?;
+        let node = spawn_blocking(move || open_logs(opened, threads)).await;
+        let node = node.map_err(|error| StartError::Broken(error.to_string()))??;
         let config = node.config();
         let node_id = node.id.0;
         let limits = limits(&config);
@@ -116,43 +137,70 @@ impl Broker {
         let ready = Ready {
             node: node_id,
             listeners: listeners.iter().map(|listener| listener.address().clone()).collect(),
+            controllers,
         };
         tell_directories(&node).await;
-        let tasks = vec![tokio::spawn(groups::run(Arc::clone(&node)))];
+        let mut tasks = vec![tokio::spawn(groups::run(Arc::clone(&node)))];
         node.groups.follow(&node);
-        let workers = vec![
+        let mut workers = vec![
             tokio::spawn(follow(Arc::clone(&node), quotas)),
             tokio::spawn(housekeeping::run(Arc::clone(&node))),
             tokio::spawn(cleaner::run(Arc::clone(&node))),
             tokio::spawn(mover::run(Arc::clone(&node))),
             tokio::spawn(isr::run(Arc::clone(&node))),
         ];
+        if let Some(registration) = registration.clone() {
+            workers.push(tokio::spawn(lifecycle::run(Arc::clone(&node), registration)));
+            tasks.push(tokio::spawn(lifeline::watch(node.controller.clone(), node_id)));
+        }
         listeners.into_iter().for_each(|listener| gate.open(listener));
-        Ok(Self { node, gate, tasks, workers, ready, threads })
+        if registration.is_some() {
+            // The sender lives in the node.
+            let _ = node.unfenced.subscribe().wait_for(|unfenced| *unfenced).await;
+        }
+        Ok(Self { registration, node, gate, quorum, tasks, workers, ready, threads })
     }
 }
 
-/// Opens everything that lies on disks: directories, metadata, logs.
-fn open(
+/// The metadata, open; the logs are not yet.
+struct Opened {
+    node_id: i32,
+    cluster_id: String,
+    config: Arc<BrokerConfig>,
+    directories: Arc<LogDirectories>,
+    controller: Controller,
+    /// What clients are told.
+    endpoints: Vec<BrokerEndpoint>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Opens the directories and the metadata.
+fn open_metadata(
     config: BrokerConfig,
     disk: &Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     endpoints: Vec<BrokerEndpoint>,
-    threads: usize,
-) -> Result<Arc<Node>, StartError> {
+) -> Result<Opened, StartError> {
     let mut paths = config.log_dirs.clone();
     if !paths.contains(&config.metadata_log_dir) {
         paths.insert(0, config.metadata_log_dir.clone());
     }
     let directories = Arc::new(LogDirectories::open(disk, &paths)?);
     let node_id = node_id(&directories, &config)?;
-    let cluster_id = cluster_id(&directories);
+    let cluster_id = cluster::id(&directories, &config)?;
     // A directory that is not for us stays as it is: everything is looked at before anything is written.
     let found = Controller::examine(&claimant(&config, &directories, node_id, &cluster_id)?)?;
     directories.claim(&cluster_id, node_id, random_id)?;
     let config = if found.is_adopted(node_id) { adopted(config) } else { config };
     let config = Arc::new(config.with_node_id(node_id));
-    let controller = start_controller(found, &config, &directories, &clock, endpoints, node_id, &cluster_id)?;
+    let told = endpoints.clone();
+    let controller = start_controller(found, &config, &directories, &clock, told, node_id, &cluster_id)?;
+    Ok(Opened { node_id, cluster_id, config, directories, controller, endpoints, clock })
+}
+
+/// Opens the logs that the metadata has.
+fn open_logs(opened: Opened, threads: usize) -> Result<Arc<Node>, StartError> {
+    let Opened { node_id, cluster_id, config, directories, controller, clock, .. } = opened;
     let image = controller.image();
     let config = Arc::new(in_force(&config, &image, node_id));
     let partitions = Partitions::open(
@@ -164,6 +212,39 @@ fn open(
         threads,
     )?;
     Ok(assemble(node_id, cluster_id, config, controller, Arc::new(partitions), directories, clock))
+}
+
+/// Opens the controller's door: the others of the quorum must get in before this broker can be registered.
+fn open_quorum(opened: &Opened, listeners: Vec<Listener>) -> Option<Gate<QuorumService>> {
+    if !opened.controller.is_member() {
+        return None;
+    }
+    let service = QuorumService::new(&opened.controller, &opened.cluster_id);
+    let limits = limits(&opened.config);
+    let quotas = ConnectionQuotas::new(usize::MAX, u32::MAX, HashMap::new());
+    let gate = Gate::new(service, limits, quotas, Budget::new(usize::MAX / 2), Arc::clone(&opened.clock));
+    listeners.into_iter().for_each(|listener| gate.open(listener));
+    Some(gate)
+}
+
+/// One of several waits until the cluster has it: then the image says which logs are its own.
+async fn join(opened: &Opened) -> Result<Option<Registration>, StartError> {
+    if !opened.controller.is_member() {
+        return Ok(None);
+    }
+    let Opened { node_id, config, directories, controller, .. } = opened;
+    let registration = Registration {
+        node_id: *node_id,
+        cluster_id: opened.cluster_id.clone(),
+        incarnation_id: random_id(),
+        endpoints: opened.endpoints.clone(),
+        controller_endpoint: controller_endpoint(config),
+        rack: config.rack.clone(),
+        log_dir_ids: directories.all().iter().filter_map(|directory| directory.id()).collect(),
+        previous_broker_epoch: directories.clean_broker_epoch().unwrap_or(-1),
+    };
+    lifecycle::register(controller, &registration, config, &*opened.clock).await?;
+    Ok(Some(registration))
 }
 
 /// The configuration for a directory whose topics were made by a server.properties of Kafka.
@@ -221,7 +302,10 @@ fn start_controller(
         controller_endpoint: controller_endpoint(config),
         clean_broker_epoch: directories.clean_broker_epoch(),
     };
-    Ok(Controller::start_on(found, options)?)
+    match &config.quorum {
+        None => Ok(Controller::start_on(found, options)?),
+        Some(quorum) => Ok(Controller::start_member(found, options, cluster::member(quorum, config))?),
+    }
 }
 
 /// What the configuration says of a controller's listener: nobody listens there while the node is alone, but
@@ -231,14 +315,8 @@ fn controller_endpoint(config: &BrokerConfig) -> Option<BrokerEndpoint> {
     Some(endpoint(advertised, None))
 }
 
-/// The cluster's id: that of the directories, or a new one.
-fn cluster_id(directories: &LogDirectories) -> String {
-    let known = directories.all().iter().find_map(|directory| directory.meta()?.cluster_id);
-    known.unwrap_or_else(|| random_id().to_string())
-}
-
 /// An id that nobody has had. As in Kafka, its text does not begin with a dash.
-fn random_id() -> Uuid {
+pub(super) fn random_id() -> Uuid {
     loop {
         let mut bytes = [0; 16];
         assert!(getrandom::fill(&mut bytes).is_ok(), "the system gives randomness");
@@ -273,6 +351,7 @@ fn assemble(
             failures.look();
         }))
     };
+    let isr = IsrQueue::new(Box::new(controller.clone()));
     Arc::new(Node {
         id: BrokerId(node_id),
         cluster_id,
@@ -285,9 +364,10 @@ fn assemble(
         flusher,
         groups: Arc::new(Groups::default()),
         mover: Mover::default(),
-        isr: IsrQueue::new(Box::new(isr::Nobody)),
+        isr,
         producer_ids: ProducerIds::default(),
         stopping: watch::Sender::new(false),
+        unfenced: watch::Sender::new(false),
         failures,
     })
 }
@@ -359,14 +439,19 @@ fn in_force(config: &BrokerConfig, image: &Image, node_id: i32) -> BrokerConfig 
     })
 }
 
-fn bind(config: &BrokerConfig) -> Result<Vec<Listener>, BindError> {
+/// The listeners for clients, and those for the quorum.
+fn bind(config: &BrokerConfig) -> Result<(Vec<Listener>, Vec<Listener>), BindError> {
     let backlog = i32::try_from(config.socket_listen_backlog_size).unwrap_or(i32::MAX);
-    let bound: Result<Vec<Listener>, BindError> =
-        config.client_listeners().map(|it| Listener::bind(&it.name, &it.address, backlog)).collect();
-    for controller in config.controller_listeners() {
+    let bind = |it: &crate::config::Listener| Listener::bind(&it.name, &it.address, backlog);
+    let clients = config.client_listeners().map(bind).collect::<Result<_, _>>()?;
+    let controllers = config.controller_listeners();
+    if config.quorum.is_some() {
+        return Ok((clients, controllers.map(bind).collect::<Result<_, _>>()?));
+    }
+    for controller in controllers {
         info!(address = %controller.address, "a lone node opens no controller listener");
     }
-    bound
+    Ok((clients, Vec::new()))
 }
 
 fn node_id(directories: &LogDirectories, config: &BrokerConfig) -> Result<i32, StartError> {

@@ -67,7 +67,7 @@ impl ReplicaLog {
     /// Formats where nothing is there: without a vote, if there are other voters to meet.
     pub(super) fn open(
         home: &Home<'_>,
-        found: FoundMetadata,
+        found: &FoundMetadata,
         configured: VoterSet,
         clock: Arc<dyn Clock>,
     ) -> Result<Opened, ControllerError> {
@@ -87,7 +87,7 @@ impl ReplicaLog {
         let may_vote = disk.stat(&marker).map_err(io(&marker))?.is_none();
         let state = found.state.as_ref().map(QuorumState::election).unwrap_or_default();
         let bootstrap = found.bootstrap.clone().unwrap_or_else(|| feature_records().collect());
-        let (inner, snapshot) = home.open_member(&found)?;
+        let (inner, snapshot) = home.open_member(found)?;
         let mut log = Self { inner, folder, clock, part: None };
         let mut membership = Membership::new(configured);
         let mut image = Image::default();

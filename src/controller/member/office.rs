@@ -44,8 +44,8 @@ impl Office {
 
     /// The oldest group, if all of it is before the high watermark.
     pub(super) fn take_agreed(&mut self, high_watermark: Offset) -> Option<Agreed> {
-        let is_agreed = self.waiting.front().is_some_and(|oldest| oldest.end_offset <= high_watermark);
-        let Waiting { image, jobs, .. } = self.waiting.pop_front().filter(|_| is_agreed)?;
+        self.waiting.front().filter(|oldest| oldest.end_offset <= high_watermark)?;
+        let Waiting { image, jobs, .. } = self.waiting.pop_front()?;
         Some(Agreed { image: Arc::unwrap_or_clone(image), jobs })
     }
 

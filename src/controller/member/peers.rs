@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::net::outgoing::{Address, Connection, ConnectionError, ConnectionOptions};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::api_versions_request::ApiVersionsRequest;
+use crate::protocol::messages::fetch_request::FetchRequest;
 use crate::types::Clock;
 
 use super::super::driver::Command;
@@ -21,6 +22,9 @@ use super::super::error::ControllerError;
 use super::super::quorum::wire::{begin, end, fetch, snapshot, update, vote};
 use super::super::quorum::{CallFailure, Endpoint, Request, Response};
 use super::MemberCommand;
+
+/// From this version of Fetch on a replica names itself in another place.
+const REPLICA_STATE_FROM: i16 = 15;
 
 /// What is to be sent.
 #[derive(Debug)]
@@ -128,7 +132,16 @@ async fn ask(
             Ok(end::answered(&connection.call(&end::request(asked, cluster_id)).await?))
         }
         Request::Fetch(asked) => {
-            Ok(fetch::answered(&connection.call(&fetch::request(asked, cluster_id)).await?))
+            let version = connection.version_of::<FetchRequest>(i16::MAX)?;
+            let mut request = fetch::request(asked, cluster_id);
+            // One of the two places says who fetches.
+            if version >= REPLICA_STATE_FROM {
+                request.replica_id = -1;
+            } else {
+                request.replica_state = Default::default();
+            }
+            let pending = connection.start(&request, version, options.request_timeout)?;
+            Ok(fetch::answered(&pending.answer().await?))
         }
         Request::FetchSnapshot(asked) => {
             Ok(snapshot::answered(&connection.call(&snapshot::request(asked, cluster_id)).await?))
