@@ -19,6 +19,7 @@ pub mod properties;
 mod quorum;
 mod replication;
 pub mod table;
+mod throttled;
 mod topic;
 
 pub use broker::{BrokerConfig, Layers};
@@ -33,4 +34,5 @@ pub use listeners::{AdvertisedListener, ListenAddress, Listener, SecurityProtoco
 pub use nearest::{edit_distance, nearest, suggest};
 pub use quorum::{ControllerAddress, QuorumConfig};
 pub use replication::ReplicationConfig;
+pub use throttled::ThrottledReplicas;
 pub use topic::{CleanupPolicy, CompressionSetting, MessageTimestampType, TopicConfig};

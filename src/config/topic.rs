@@ -8,6 +8,7 @@ use super::key::{Scope, Value};
 use super::layers::BrokerLayers;
 use super::nearest::suggest;
 use super::table;
+use super::throttled::ThrottledReplicas;
 
 /// What happens to old segments. Neither: they are kept for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,8 +60,12 @@ pub struct TopicConfig {
     pub flush_messages: i64,
     /// `flush.ms`
     pub flush_ms: i64,
+    /// `follower.replication.throttled.replicas`
+    pub follower_throttled: ThrottledReplicas,
     /// `index.interval.bytes`
     pub index_interval_bytes: u32,
+    /// `leader.replication.throttled.replicas`
+    pub leader_throttled: ThrottledReplicas,
     /// `max.compaction.lag.ms`
     pub max_compaction_lag_ms: i64,
     /// `max.message.bytes`
@@ -119,7 +124,9 @@ impl TopicConfig {
             file_delete_delay_ms: view.integer("file.delete.delay.ms")?,
             flush_messages: view.integer("flush.messages")?,
             flush_ms: view.integer("flush.ms")?,
+            follower_throttled: ThrottledReplicas::of(&view.list("follower.replication.throttled.replicas")?),
             index_interval_bytes: view.size("index.interval.bytes")?,
+            leader_throttled: ThrottledReplicas::of(&view.list("leader.replication.throttled.replicas")?),
             max_compaction_lag_ms: view.integer("max.compaction.lag.ms")?,
             max_message_bytes: view.size("max.message.bytes")?,
             message_timestamp_type: match view.value("message.timestamp.type")? {

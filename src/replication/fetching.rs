@@ -85,6 +85,12 @@ impl Session {
         }
     }
 
+    /// Whether there is nothing to fetch.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
     /// The next request. `position` says where a partition stands; one that does not follow `leader` is left out.
     pub fn request(
         &mut self,
@@ -277,6 +283,9 @@ mod tests {
         session.touch(key(1));
         let other = |key: &Key| at(key, 5).filter(|_| key.partition == 1);
         assert_eq!(named(&session.request(LEADER, other)), [1]);
+        assert!(!session.is_empty());
+        session.forget(key(1));
+        assert!(session.is_empty());
         assert_eq!(named(&session.request(BrokerId(3), |key| at(key, 5))), Vec::<i32>::new());
     }
 }

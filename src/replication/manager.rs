@@ -500,13 +500,16 @@ impl Partitions {
         })
     }
 
-    /// Whether the log may lie in a directory that is offline now: then no new one is made.
+    /// Whether the log may lie in a directory that is offline now: then no new one is made. Where every directory
+    /// works and another broker leads, the one that is missing was wiped, and what it held is fetched anew.
     fn may_be_elsewhere(&self, registration: &PartitionRegistration) -> bool {
         let directory = registration.directory_of(self.node.0);
         if directory.is_reserved() {
             return !self.directories.failed().is_empty();
         }
-        !self.directories.all().iter().any(|known| known.id() == Some(directory))
+        let is_known = self.directories.all().iter().any(|known| known.id() == Some(directory));
+        let can_be_fetched = registration.leader >= 0 && registration.leader != self.node.0;
+        !is_known && !(can_be_fetched && self.directories.failed().is_empty())
     }
 
     /// A topic that is new or has changed.
@@ -536,7 +539,10 @@ impl Partitions {
             .collect();
         self.put(next);
         // Their replicas belong elsewhere now.
-        gone.iter().for_each(|partition| self.discard(partition));
+        if !gone.is_empty() {
+            gone.iter().for_each(|partition| self.discard(partition));
+            self.directories.sync_names();
+        }
     }
 
     fn build(&self, topic: &TopicImage, mut slot: impl FnMut(i32, &PartitionRegistration) -> Slot) -> Topic {

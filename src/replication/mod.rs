@@ -18,6 +18,7 @@ pub mod replicas;
 mod role;
 mod settings;
 pub mod surroundings;
+pub mod throttle;
 pub mod waiters;
 
 pub use divergence::{Relation, Resume};
@@ -31,4 +32,5 @@ pub use relocation::{Copied, FutureLog};
 pub use replicas::ReadableReplica;
 pub use role::Following;
 pub use surroundings::Surroundings;
+pub use throttle::Throttle;
 pub use waiters::Waiter;

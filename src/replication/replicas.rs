@@ -155,6 +155,15 @@ impl Partition {
         }
     }
 
+    /// Whether a replica is in sync, as far as its leader knows.
+    #[must_use]
+    pub fn is_in_sync(&self, replica: i32) -> bool {
+        match &self.log.lock().role {
+            Role::Leader(leader) => leader.isr().contains(&replica),
+            Role::Follower(_) => false,
+        }
+    }
+
     /// Whether this broker leads.
     #[must_use]
     pub fn is_leader(&self) -> bool {

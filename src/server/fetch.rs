@@ -27,7 +27,8 @@ use crate::protocol::messages::fetch_response::{
 use crate::protocol::{DecodeError, ErrorCode, Records, Str};
 use crate::replication::fetch_session::FetchContext;
 use crate::replication::{
-    FetchItem, Isolation, Outcome, Partition, ReadOutcome, ReadSpec, ReplicaFetch, TopicKey, Waiter,
+    FetchItem, Isolation, Outcome, Partition, PartitionError, ReadOutcome, ReadSpec, ReplicaFetch, TopicKey,
+    Waiter,
 };
 use crate::storage::Region;
 use crate::types::{Offset, Uuid};
@@ -166,12 +167,7 @@ impl Fetch {
                     fetch_offset: spec.from,
                     log_start_offset: Offset(item.log_start_offset),
                 };
-                partition.read_for_replica(&spec, &fetch, count).map(|(outcome, proposes)| {
-                    if proposes {
-                        node.isr.enqueue(partition);
-                    }
-                    outcome
-                })
+                read_for_replica(node, partition, spec, &fetch, count)
             }
             None => partition.read(&spec),
         };
@@ -254,6 +250,32 @@ impl Fetch {
         });
         call.answer_in_version(call.version, &response, regions)
     }
+}
+
+/// Reads for a follower; one that is throttled gets nothing while the rate is exceeded.
+fn read_for_replica(
+    node: &Node,
+    partition: &Arc<Partition>,
+    mut spec: ReadSpec,
+    fetch: &ReplicaFetch,
+    count: bool,
+) -> Result<ReadOutcome, PartitionError> {
+    let is_throttled = partition.config().leader_throttled.contains(partition.id().partition, node.id.0)
+        && !partition.is_in_sync(fetch.replica);
+    let now_ms = i64::try_from(node.clock.elapsed().as_millis()).unwrap_or(i64::MAX);
+    if is_throttled
+        && node.leader_throttle.is_exceeded(now_ms, node.config().replication.leader_throttled_rate)
+    {
+        (spec.max_bytes, spec.at_least_one) = (0, false);
+    }
+    let (outcome, proposes) = partition.read_for_replica(&spec, fetch, count)?;
+    if is_throttled {
+        node.leader_throttle.record(now_ms, outcome.len());
+    }
+    if proposes {
+        node.isr.enqueue(partition);
+    }
+    Ok(outcome)
 }
 
 /// Who leads instead; topics are named by id in all versions that say so.

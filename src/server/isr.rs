@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use super::node::Node;
 use crate::controller::Controller;
@@ -107,7 +107,10 @@ async fn ask(node: &Node, partitions: &[Arc<Partition>]) -> bool {
     }
     let response = node.isr.controller.alter_partition(request_of(node, &proposals)).await;
     if response.error_code != 0 {
-        warn!("the controller takes no change of ISRs: {}", ErrorCode::from_wire(response.error_code).name());
+        debug!(
+            "the controller takes no change of ISRs: {}",
+            ErrorCode::from_wire(response.error_code).name()
+        );
         return false;
     }
     settle(&proposals, &response)

@@ -17,7 +17,7 @@ use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::metadata::Image;
 use crate::protocol::ErrorCode;
-use crate::replication::{Partition, PartitionError, Partitions, SessionCache, Topic};
+use crate::replication::{Partition, PartitionError, Partitions, SessionCache, Throttle, Topic};
 use crate::storage::{AppendError, LogDirectories, ReadError};
 use crate::types::{BrokerId, Clock, Uuid};
 
@@ -45,6 +45,8 @@ pub struct Node {
     pub mover: Mover,
     /// What the controller is to be asked of who is in sync.
     pub isr: IsrQueue,
+    /// What throttled followers are sent.
+    pub leader_throttle: Throttle,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
     pub(super) config: ArcSwap<BrokerConfig>,

@@ -31,6 +31,12 @@ impl Sources for NodeSources {
         &self.0.clock
     }
 
+    fn is_in_sync(&self, partition: &Partition) -> bool {
+        let (image, id) = (self.0.image(), partition.id());
+        let registration = image.partition(id.topic.as_str(), id.partition);
+        registration.is_some_and(|registration| registration.isr.contains(&self.0.id.0))
+    }
+
     fn note_failure(&self, partition: &Partition, error: &PartitionError) {
         self.0.note_failure(partition, error);
     }

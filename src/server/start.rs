@@ -34,7 +34,7 @@ use crate::net::budget::Budget;
 use crate::net::listener::{BindError, Gate, Listener};
 use crate::net::quotas::ConnectionQuotas;
 use crate::protocol::ErrorCode;
-use crate::replication::{Fetchers, Partitions, SessionCache};
+use crate::replication::{Fetchers, Partitions, SessionCache, Throttle};
 use crate::storage::{DirectoryError, Disk, LogDirectories, RealDisk, StorageError};
 use crate::types::{BrokerId, Clock, SystemClock, Uuid};
 
@@ -365,6 +365,7 @@ fn assemble(
         groups: Arc::new(Groups::default()),
         mover: Mover::default(),
         isr,
+        leader_throttle: Throttle::default(),
         producer_ids: ProducerIds::default(),
         stopping: watch::Sender::new(false),
         unfenced: watch::Sender::new(false),

@@ -1,12 +1,13 @@
 //! A broker for tests that answers from a script, in this process.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::protocol::frame::{self, RequestHeader};
 use crate::protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
@@ -73,6 +74,18 @@ impl Fake {
     pub(crate) fn dialled(script: impl Fn(Asked) -> Reply + Send + Sync + 'static) -> Arc<dyn Dial> {
         Arc::new(Self { script: Arc::new(script), connections: AtomicUsize::new(0) })
     }
+}
+
+/// Answers whoever connects to `path`, for as long as the runtime lives.
+pub(crate) fn listen(path: &Path, script: impl Fn(Asked) -> Reply + Send + Sync + 'static) {
+    let listener = UnixListener::bind(path).unwrap();
+    let script: Arc<Script> = Arc::new(script);
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let Ok((stream, _)) = listener.accept().await else { return };
+            tokio::spawn(serve(connection, stream, Arc::clone(&script)));
+        }
+    });
 }
 
 impl Dial for Fake {

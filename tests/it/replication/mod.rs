@@ -16,7 +16,7 @@ const SEEDS: u64 = 60;
 const STEPS: u64 = 2_000;
 
 /// How many seeds a mistake that is put back may take to be found.
-const SEEDS_TO_FIND: u64 = 2_000;
+const SEEDS_TO_FIND: u64 = 10_000;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -494,6 +494,9 @@ impl World {
         self.is_calm = true;
         for _ in 0..40_000 {
             self.step();
+            // What is on its way arrives in time.
+            self.deliver();
+            self.judge();
             let isr = self.controller.partition().isr.len();
             let first = &self.brokers[0];
             let is_done = isr == self.brokers.len()
