@@ -70,7 +70,7 @@ pub fn parse_file_name(name: &str) -> Option<(Offset, Suffix)> {
 pub(super) struct Place {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) folder: PathBuf,
-    /// What stands behind the name of every file: nothing, but where the cleaner is at work.
+    /// What stands behind the name of every file: nothing, but where files are being written that others stand for yet.
     ending: &'static str,
     /// `index.interval.bytes`.
     pub(super) index_interval_bytes: u64,
@@ -103,6 +103,11 @@ impl Place {
     /// The same folder, for cleaned files that are complete and take the place of others.
     pub(super) fn swap(&self) -> Self {
         Self { ending: SWAP_SUFFIX, ..self.clone() }
+    }
+
+    /// The same folder, for files that are made again and not yet whole.
+    pub(super) fn unfinished(&self) -> Self {
+        Self { ending: ".tmp", ..self.clone() }
     }
 
     pub(super) fn named(&self, name: &str) -> PathBuf {

@@ -72,10 +72,12 @@ fn is_whole_message(bytes: &[u8]) -> bool {
 }
 
 impl Segment {
-    /// Makes whichever of the two indexes is not loaded again from the headers in the log.
+    /// Makes whichever of the two indexes is not loaded again from the headers in the log. Those of a segment that no
+    /// recovery will look at again get their names only once they are on disk: half of one may look whole.
     pub(super) fn rebuild_indexes(&self, place: &Place) -> Result<(), StorageError> {
         tracing::info!(folder = %place.folder.display(), base = %self.base, "index is made again from the log");
-        let (mut offsets, mut times) = self.empty_indexes(place)?;
+        let written_at = if self.sealed { place.unfinished() } else { place.clone() };
+        let (mut offsets, mut times) = self.empty_indexes(&written_at)?;
         let file = self.log_file(place)?;
         let path = place.file(self.base, Suffix::Log);
         let mut window = vec![0; WALK_WINDOW];
@@ -90,6 +92,10 @@ impl Segment {
             // No flush comes by here again.
             let synced = sealed.and_then(|()| offsets.file().sync()).and_then(|()| times.file().sync());
             synced.map_err(StorageError::io("write", &path))?;
+            for suffix in [Suffix::OffsetIndex, Suffix::TimeIndex] {
+                let (from, to) = (written_at.file(self.base, suffix), place.file(self.base, suffix));
+                place.disk.rename(&from, &to).map_err(StorageError::io("rename", &from))?;
+            }
         }
         // One of them may be in use already; it is as good.
         drop(self.offset_index.set(offsets));
