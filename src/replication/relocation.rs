@@ -34,8 +34,19 @@ const LAST_PIECE_BYTES: usize = 1 << 20;
 
 impl Partition {
     /// Has `future` filled from now on. One that was there is returned: it is of no use any more.
+    ///
+    /// Nothing is cleaned until the move has ended: a record that was copied early and goes later, and its tombstone
+    /// that goes before it is copied, would come back in the future log.
     pub fn begin_move(&self, future: Log) -> Option<Box<Log>> {
-        self.future.lock().replace(Box::new(future))
+        let mut slot = self.future.lock();
+        self.log.lock().abort_cleaning();
+        slot.replace(Box::new(future))
+    }
+
+    /// Whether the log is on its way to another directory.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.future.lock().is_some()
     }
 
     /// Gives a move up: the future log, where there was one.

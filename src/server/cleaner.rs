@@ -121,7 +121,8 @@ impl Cleaner {
         for partition in self.node.partitions.all() {
             let config = partition.config();
             let id = (partition.topic_id(), partition.id().partition);
-            if !config.cleanup_policy.compact || self.uncleanable.lock().contains(&id) {
+            let is_uncleanable = || self.uncleanable.lock().contains(&id) || partition.is_moving();
+            if !config.cleanup_policy.compact || is_uncleanable() {
                 continue;
             }
             let rules = CompactionRules::from(&*config);
@@ -151,6 +152,8 @@ impl Cleaner {
         }
         let begun = partition.with_log(-1, |log| Ok(Cleaning::begin(log, &rules, &limits, secret, now_ms)?));
         match begun {
+            // Asked once it is begun: a move that begins later ends it. Nothing is written yet.
+            Ok(_) if partition.is_moving() => None,
             Ok(cleaning) => cleaning.map(|cleaning| Job { partition, cleaning }),
             Err(error) => {
                 self.node.note_failure(&partition, &error);

@@ -22,12 +22,12 @@ use crate::harness::{Client, TestBroker, batch, idempotent, name_of};
 const RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 
 /// The log directory that `t-0` is in, and the other one.
-fn here_and_there(broker: &TestBroker) -> (PathBuf, PathBuf) {
+pub fn here_and_there(broker: &TestBroker) -> (PathBuf, PathBuf) {
     let (first, second) = (broker.dir_at(0).to_owned(), broker.dir_at(1).to_owned());
     if first.join("t-0").exists() { (first, second) } else { (second, first) }
 }
 
-async fn move_to(client: &mut Client, topic: &str, partition: i32, path: &Path) -> &'static str {
+pub async fn move_to(client: &mut Client, topic: &str, partition: i32, path: &Path) -> &'static str {
     let topic = AlterReplicaLogDirTopic {
         name: Str::from(topic),
         partitions: vec![partition],
@@ -59,7 +59,7 @@ async fn replicas(client: &mut Client) -> Vec<(PathBuf, i64, bool)> {
 }
 
 /// Waits until the move has ended, by asking again and again.
-async fn arrived(client: &mut Client, there: &Path) {
+pub async fn arrived(client: &mut Client, there: &Path) {
     loop {
         match &replicas(client).await[..] {
             [(path, 0, false)] if path == there => return,

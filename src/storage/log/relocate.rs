@@ -81,8 +81,7 @@ impl Log {
     }
 
     /// What the current log knows beyond its batches: producers whose batches are deleted, epochs that wrote
-    /// nothing, where it begins, how far it is committed. Not how far it is clean: it may have been cleaned after
-    /// it was copied.
+    /// nothing, where it begins, how far it is committed and clean. It is not cleaned while it moves.
     ///
     /// # Errors
     /// The disk failed.
@@ -93,6 +92,7 @@ impl Log {
         );
         self.high_watermark = self.high_watermark.max(current.high_watermark);
         self.advance_log_start(current.log_start_offset);
+        self.cleaner_point = current.cleaner_point;
         self.producers.adopt(&current.producers);
         self.epochs.clone_from(&current.epochs);
         (self.has_unstored_epochs, self.has_fresh_epoch) = (true, current.has_fresh_epoch);

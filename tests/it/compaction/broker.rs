@@ -9,6 +9,7 @@ use klamm::protocol::messages::incremental_alter_configs_request as alter;
 use klamm::record::{BatchBuilder, Compression};
 
 use crate::harness::{Client, TestBroker, batch, name_of, now_ms};
+use crate::moves::{arrived, here_and_there, move_to};
 use crate::serving::Serving;
 
 /// Cleans whatever is dirty, as soon as it is.
@@ -174,4 +175,29 @@ fn commands_read_a_log_with_holes() {
     let dump = serving.dir().join("t-0");
     let dumped = crate::serving::run(crate::serving::klamm().arg("dump-segment").arg(&dump)).well();
     assert!(dumped.contains("baseOffset: 599"), "{dumped}");
+}
+
+#[tokio::test]
+async fn a_log_that_moves_to_another_directory_stays_as_clean_as_it_was() {
+    let broker = TestBroker::with(2, &EAGER).await;
+    let mut client = broker.connect();
+    client.create_topic("t", 1, &SMALL).await;
+    let (here, there) = here_and_there(&broker);
+    fill(&mut client, "t", 200).await;
+    read_until(&mut client, "t", |offsets| offsets.len() < 25).await;
+    let entry = |dir: &std::path::Path| {
+        let text = std::fs::read_to_string(dir.join("cleaner-offset-checkpoint")).unwrap_or_default();
+        text.lines().find(|line| line.starts_with("t 0 ")).map(str::to_owned)
+    };
+    while entry(&here).is_none() {
+        tokio::task::yield_now().await;
+    }
+    // Nothing is due any more, so that no round writes what the move should have kept.
+    set(&mut client, "t", "min.cleanable.dirty.ratio", "1").await;
+    assert_eq!(move_to(&mut client, "t", 0, &there).await, "NONE");
+    arrived(&mut client, &there).await;
+    while entry(&there).is_none() || entry(&here).is_some() {
+        tokio::task::yield_now().await;
+    }
+    fill(&mut client, "t", 1).await;
 }
