@@ -36,6 +36,7 @@ complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and c
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up offsets, and cut off the front of partitions'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "groups" -d 'List and describe consumer groups, watch their lag, move and delete their offsets'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "log-dirs" -d 'Show log directories: sizes, free space, lag; and move partitions between them'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "reassign" -d 'Move partitions between brokers: plan, run, watch, cancel'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "bench" -d 'Measure a broker: throughput, latency, processor time and memory'
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -s d -l dir -d 'Log directory; repeated for several disks, the first holds the metadata [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l listen -d 'Where to listen, unix:PATH too; port 0 takes a free one [default: 127.0.0.1:9092]' -r
@@ -321,6 +322,48 @@ complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_su
 complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -l no-wait -d 'Do not wait for the end'
 complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -l json -d 'One JSON object for each partition: topic, partition, broker, directory, moved'
 complete -c klamm -n "__fish_klamm_using_subcommand log-dirs; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and not __fish_seen_subcommand_from plan run status cancel" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and not __fish_seen_subcommand_from plan run status cancel" -f -a "plan" -d 'Plan where partitions go: the least that must move'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and not __fish_seen_subcommand_from plan run status cancel" -f -a "run" -d 'Carry out a reassignment, and wait until it is done'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and not __fish_seen_subcommand_from plan run status cancel" -f -a "status" -d 'Show what is being reassigned, how much is left, and what it waits for'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and not __fish_seen_subcommand_from plan run status cancel" -f -a "cancel" -d 'Give up reassignments that are under way: partitions stay where they were'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -s r -l replication-factor -d 'Give each partition so many replicas' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -l decommission -d 'Leave nothing on this broker; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -l brokers -d 'Use these brokers only [default: all]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -l balance -d 'Even out what could stay as well'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -l ignore-racks -d 'Do not look at racks'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -s q -l quiet -d 'Only the JSON, nothing on stderr'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from plan" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -l throttle -d 'Limit the copying to so many bytes a second on each broker' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -l rollback -d 'Write what undoes it to a new file, as the same JSON, before anything is changed' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -l give-up-after -d 'Wait no longer than this' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -l preserve-throttles -d 'Leave throttles as they are at the end'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -l no-wait -d 'Do not wait for the end; a throttle then stays'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -l json -d 'One JSON object a line for each partition that is done: topic, partition, replicas, moved'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from status" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from status" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from status" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from status" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from status" -l json -d 'One JSON object a line: topic, partition, state, replicas, adding, removing, size_bytes, left_bytes, waits_for'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -l all -d 'All that is under way'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -l execute -d 'Do it; without this only what would be given up is shown'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -l preserve-throttles -d 'Leave throttles as they are'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -l json -d 'One JSON object a line: topic, partition, replicas, cancelled'
+complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "produce" -d 'Send batches as fast as the broker takes them'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "consume" -d 'Read as fast as the broker sends'

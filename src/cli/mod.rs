@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod bench;
+pub mod brokers;
 pub mod configs;
 pub mod consume;
 pub mod directory;
@@ -23,6 +24,7 @@ pub mod output;
 pub mod partitions;
 pub mod produce;
 pub mod queries;
+pub mod reassign;
 pub mod serve;
 pub mod topics;
 pub mod verify;
@@ -76,6 +78,7 @@ enum Command {
     Offsets(offsets::Args),
     Groups(groups::Args),
     LogDirs(log_dirs::Args),
+    Reassign(reassign::Args),
     Bench(bench::Args),
 }
 
@@ -92,6 +95,7 @@ impl Command {
             Self::Offsets(args) => offsets::run(args, output),
             Self::Groups(args) => groups::run(args, output),
             Self::LogDirs(args) => log_dirs::run(&args, output),
+            Self::Reassign(args) => reassign::run(args, output),
             Self::Bench(args) => bench::run(args, output),
         }
     }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt as _;
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Serialize;
 
@@ -168,6 +168,26 @@ impl Output {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         )
         .with_message(what.to_owned())
+    }
+
+    /// Several bars below each other on stderr; nothing is drawn where stderr is no terminal.
+    #[must_use]
+    pub fn progress_lines(&self) -> MultiProgress {
+        MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))
+    }
+
+    /// A bar for [`Output::progress_lines`], which draws it.
+    #[must_use]
+    pub fn bar_of(template: &str, what: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::hidden().with_style(style).with_message(what.to_owned())
+    }
+
+    /// A table that is talk: it goes to stderr.
+    pub fn say_table(&mut self, table: &Table) {
+        if table.rows > 0 {
+            self.say(table.render().trim_end());
+        }
     }
 
     /// Data first, so that both streams read in order where they are the same terminal.
