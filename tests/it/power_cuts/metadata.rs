@@ -37,6 +37,7 @@ fn start(disk: &Arc<HostileDisk>, clock: &Arc<ManualClock>) -> Result<Controller
         endpoints: Vec::new(),
         controller_endpoint: None,
         clean_broker_epoch: None,
+        has_company: false,
     })
 }
 
