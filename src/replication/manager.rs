@@ -509,7 +509,8 @@ impl Partitions {
         }
         let is_known = self.directories.all().iter().any(|known| known.id() == Some(directory));
         let can_be_fetched = registration.leader >= 0 && registration.leader != self.node.0;
-        !is_known && !(can_be_fetched && self.directories.failed().is_empty())
+        let is_wiped = can_be_fetched && self.directories.failed().is_empty();
+        !is_known && !is_wiped
     }
 
     /// A topic that is new or has changed.

@@ -304,7 +304,7 @@ fn start_controller(
     };
     match &config.quorum {
         None => Ok(Controller::start_on(found, options)?),
-        Some(quorum) => Ok(Controller::start_member(found, options, cluster::member(quorum, config))?),
+        Some(quorum) => Ok(Controller::start_member(&found, options, cluster::member(quorum, config))?),
     }
 }
 

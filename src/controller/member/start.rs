@@ -41,7 +41,7 @@ impl Controller {
     /// # Errors
     /// The disk failed.
     pub fn start_member(
-        found: FoundMetadata,
+        found: &FoundMetadata,
         options: ControllerOptions,
         member: MemberOptions,
     ) -> Result<Self, ControllerError> {
@@ -72,7 +72,7 @@ impl Controller {
             endpoints: vec![endpoint],
             kraft_versions: (0, 1),
         });
-        let opened = ReplicaLog::open(&home, &found, configured.collect(), Arc::clone(&options.clock))?;
+        let opened = ReplicaLog::open(&home, found, configured.collect(), Arc::clone(&options.clock))?;
         let Opened { log, membership, state, may_vote, image, bootstrap } = opened;
         let shared = Shared::new(image, log.newest());
         let elapsed_ms = i64::try_from(options.clock.elapsed().as_millis()).unwrap_or(i64::MAX);

@@ -39,11 +39,11 @@ pub fn describe(controller: &Controller, mut call: Call) -> Result<Reply, Decode
         {
             return call.answer(&response);
         }
-        call.answer(&described(known.unwrap_or_default()))
+        call.answer(&described(&known.unwrap_or_default()))
     })))
 }
 
-fn described(known: QuorumDescription) -> DescribeQuorumResponse {
+fn described(known: &QuorumDescription) -> DescribeQuorumResponse {
     let state = |replica: &ReplicaProgress| ReplicaState {
         replica_id: replica.key.id,
         replica_directory_id: replica.key.directory_id,
