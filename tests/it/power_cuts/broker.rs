@@ -189,7 +189,7 @@ async fn check(told: &Told, moment: &Moment, survival: Survival) -> Result<(), S
 }
 
 /// Runs `work` to its end, then cuts the power at every `step`th call.
-fn cut(name: &str, work: impl AsyncFn(&mut Told), (step, few): (usize, u64)) {
+fn cut(name: &str, work: &impl AsyncFn(&mut Told), (step, few): (usize, u64)) {
     let runtime = Runtime::new().unwrap();
     let mut told = Told::new();
     told.disk.record();
@@ -216,10 +216,10 @@ fn cut(name: &str, work: impl AsyncFn(&mut Told), (step, few): (usize, u64)) {
 
 #[test]
 fn a_first_start_may_be_cut_at_every_call() {
-    cut("a first start of a broker", first_start, (1, 1));
+    cut("a first start of a broker", &first_start, (1, 1));
 }
 
 #[test]
 fn what_a_broker_has_answered_is_there_after_a_power_cut() {
-    cut("the life of a broker", life, (5, 0));
+    cut("the life of a broker", &life, (5, 0));
 }
