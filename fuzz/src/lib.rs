@@ -1,13 +1,20 @@
-//! What the targets share: the property that message targets check, seeds, and limits that fit libFuzzer's.
+//! What the targets share: the property that message targets check, pieces, and limits that fit libFuzzer's.
 
-use std::fs;
+mod seeds;
+
+use std::io::IoSlice;
 use std::path::Path;
 
 use bytes::Bytes;
-use klamm::protocol::messages::{self, Entry, RecodeError};
-use klamm::protocol::schema::Kind;
-use klamm::protocol::{Decoder, apis};
-use klamm::record::{BatchFrame, BatchRef, InflateLimits};
+use klamm::protocol::Decoder;
+use klamm::protocol::messages::{Entry, RecodeError};
+use klamm::record::InflateLimits;
+use klamm::storage::Disk;
+use klamm::storage::disk::Access;
+
+pub use seeds::{
+    packed, write_batch_seeds, write_file_seeds, write_folder_seeds, write_record_seeds, write_seeds,
+};
 
 /// What can be read can be printed and written, and what is written reads as the same. Memory is bounded by
 /// libFuzzer's `-malloc_limit_mb`.
@@ -22,93 +29,37 @@ pub fn recode(entry: &Entry, body: &Bytes, version: i16) {
     }
 }
 
-/// Fills `corpus/TARGET/` from the golden vectors, unless something is there.
-pub fn write_seeds(target: &str) {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let corpus = here.join("corpus").join(target);
-    if fs::read_dir(&corpus).is_ok_and(|mut entries| entries.next().is_some()) {
-        return;
-    }
-    fs::create_dir_all(&corpus).expect("the corpus folder");
-    let golden =
-        fs::read_to_string(here.join("../testdata/golden/messages.tsv")).expect("the golden vectors");
-    for (number, line) in golden.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
-        if let Some(seed) = seed(line, target) {
-            fs::write(corpus.join(format!("golden-{number}")), seed).expect("a seed");
-        }
-    }
-}
-
-/// The vector as this target wants it, if it is one of its messages.
-fn seed(line: &str, target: &str) -> Option<Vec<u8>> {
-    let columns: Vec<&str> = line.split('\t').collect();
-    let [name, _, version, body, _] = columns[..] else { return None };
-    let name = name.strip_suffix("Data").unwrap_or(name);
-    let version: i16 = version.parse().ok()?;
-    let index = messages::ALL.iter().position(|entry| entry.schema.name == name)?;
-    let (reader, mut seed) = head(index, version);
-    seed.extend((0..body.len()).step_by(2).filter_map(|at| u8::from_str_radix(&body[at..at + 2], 16).ok()));
-    (reader == target).then_some(seed)
-}
-
-/// The target that reads the message, and what stands before the message for it.
-fn head(index: usize, version: i16) -> (&'static str, Vec<u8>) {
-    let schema = messages::ALL[index].schema;
-    let key = schema.type_key.to_be_bytes();
-    let version_bytes = version.to_be_bytes();
-    match (schema.kind, apis::find(schema.type_key)) {
-        (Kind::Request, Some(api)) => {
-            let no_tags: &[u8] = if api.request_header_version(version) == 2 { &[0] } else { &[] };
-            ("request", [&key[..], &version_bytes, b"\0\0\0\x01\0\x05klamm", no_tags].concat())
-        }
-        (Kind::Response, Some(api)) => {
-            let no_tags: &[u8] = if api.response_header_version(version) == 1 { &[0] } else { &[] };
-            ("response", [&key[..], &version_bytes, b"\0\0\0\x01", no_tags].concat())
-        }
-        _ => ("log_record", [(index as u16).to_be_bytes(), version_bytes].concat()),
-    }
-}
-
 /// Limits of a broker in small: whatever comes out is held against a megabyte.
 pub const LIMITS: InflateLimits = InflateLimits { floor_bytes: 1 << 20, ratio: 10 };
 
-/// Fills `corpus/TARGET/` with what `seed` makes of each batch of the logs that Kafka wrote, unless something is
-/// there.
-pub fn write_batch_seeds(target: &str, seed: impl Fn(&[u8]) -> Option<Vec<u8>>) {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let corpus = here.join("corpus").join(target);
-    if fs::read_dir(&corpus).is_ok_and(|mut entries| entries.next().is_some()) {
-        return;
-    }
-    fs::create_dir_all(&corpus).expect("the corpus folder");
-    let mut folders = vec![here.join("../testdata/kafka")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("testdata").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|suffix| suffix == "log") {
-                let bytes = fs::read(&path).expect("a log");
-                let mut rest = &bytes[..];
-                while let Ok(frame) = BatchFrame::parse(rest) {
-                    let Some(batch) = rest.get(..frame.size()) else { break };
-                    if let Some(seed) = seed(batch) {
-                        let name = format!(
-                            "{:016x}",
-                            seed.iter().fold(0u64, |h, b| h.rotate_left(7) ^ u64::from(*b))
-                        );
-                        fs::write(corpus.join(name), seed).expect("a seed");
-                    }
-                    rest = &rest[batch.len()..];
-                }
-            }
-        }
+/// Pieces of two bytes of length each, and what follows.
+pub fn pieces(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = data.split_first_chunk::<2>()?;
+        let (piece, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
+        data = rest;
+        Some(piece)
+    })
+}
+
+/// Makes a piece of each file of a folder, which is made too. Pieces that are empty are files that are missing.
+pub fn write_folder(disk: &dyn Disk, folder: &Path, files: &[&str], data: &[u8]) {
+    disk.create_folder(folder).expect("a folder in memory");
+    for (name, piece) in files.iter().zip(pieces(data)).filter(|(_, piece)| !piece.is_empty()) {
+        let file = disk.open(&folder.join(name), Access::Create).expect("a file in memory");
+        file.write_at(&mut [IoSlice::new(piece)], 0).expect("written");
     }
 }
 
-/// Codec and payload of a compressed batch, as the `inflate` target wants them.
-pub fn packed(batch: &[u8]) -> Option<Vec<u8>> {
-    let batch = BatchRef::first(batch).ok()?;
-    let codec = batch.header.codec().ok()?;
-    (codec.id() > 0).then(|| [&[codec.id() - 1], batch.payload()].concat())
-}
+/// The small files of a log directory, and how their names end.
+pub const SMALL_FILES: [&str; 9] = [
+    "-offset-checkpoint",
+    "leader-epoch-checkpoint",
+    "meta.properties",
+    "partition.metadata",
+    ".kafka_cleanshutdown",
+    ".snapshot",
+    ".txnindex",
+    ".checkpoint",
+    "quorum-state",
+];
