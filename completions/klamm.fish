@@ -37,6 +37,7 @@ complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up of
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "groups" -d 'List and describe consumer groups, watch their lag, move and delete their offsets'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "log-dirs" -d 'Show log directories: sizes, free space, lag; and move partitions between them'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "reassign" -d 'Move partitions between brokers: plan, run, watch, cancel'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "cluster" -d 'Show the nodes, quorum and features of a cluster, and change them'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "bench" -d 'Measure a broker: throughput, latency, processor time and memory'
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -s d -l dir -d 'Log directory; repeated for several disks, the first holds the metadata [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand serve" -l listen -d 'Where to listen, unix:PATH too; port 0 takes a free one [default: 127.0.0.1:9092]' -r
@@ -143,8 +144,10 @@ complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subc
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l internal -d 'Internal topics too, such as __consumer_offsets'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l under-replicated -d 'Only partitions with replicas that are not in sync'
-complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l offline -d 'Only partitions without a leader'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l offline -l unavailable -d 'Only partitions without a leader'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l at-min-isr -d 'Only partitions with as many replicas in sync as min.insync.replicas asks for, or fewer'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l under-min-isr -d 'Only partitions with fewer replicas in sync than min.insync.replicas asks for'
+complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l fail-if-any -d 'Exit with 4 where a partition is shown: for scripts, with the filters above'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -l json -d 'One JSON object a line, a line a topic'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from describe" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and __fish_seen_subcommand_from create" -s p -l partitions -d 'Number of partitions [default: the broker\'s num.partitions]' -r
@@ -364,6 +367,75 @@ complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_su
 complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -l preserve-throttles -d 'Leave throttles as they are'
 complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -l json -d 'One JSON object a line: topic, partition, replicas, cancelled'
 complete -c klamm -n "__fish_klamm_using_subcommand reassign; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -f -a "nodes" -d 'Show the nodes of the cluster: address, rack, whether the cluster counts on them, what they are'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -f -a "quorum" -d 'Show the quorum: leader, voters, observers, and how far each is behind'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -f -a "add-voter" -d 'Give a controller a vote'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -f -a "remove-voter" -d 'Take a controller\'s vote away'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -f -a "features" -d 'Show features: the level that the cluster works at, and what its brokers can'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -f -a "set-feature" -d 'Raise or lower the level of a feature, for the whole cluster'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -f -a "elect-leaders" -d 'Have partitions led by their preferred leaders again'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and not __fish_seen_subcommand_from nodes quorum add-voter remove-voter features set-feature elect-leaders unregister" -f -a "unregister" -d 'Remove a broker that is gone for good from the cluster\'s registrations'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from nodes" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from nodes" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from nodes" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from nodes" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from nodes" -l fail-if-fenced -d 'Exit with 4 where a broker is fenced'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from nodes" -l json -d 'One JSON object a line: node, host, port, rack, state, fenced, quorum, replicas, leaders'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from nodes" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from quorum" -l fail-above -d 'Exit with 4 where a voter is behind by more than so many records' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from quorum" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from quorum" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from quorum" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from quorum" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from quorum" -l json -d 'One JSON object a line: node, role, directory, end_offset, lag, last_fetch_ms, last_caught_up_ms, leader_epoch, high_watermark'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from quorum" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from add-voter" -l directory -d 'The id of its directory, as \'klamm cluster quorum\' shows it [default: the one it is an observer with]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from add-voter" -l listener -d 'Where the other voters reach it; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from add-voter" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from add-voter" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from add-voter" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from add-voter" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from add-voter" -l json -d 'One JSON object: node, directory, voter'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from add-voter" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from remove-voter" -l directory -d 'The id of its directory [default: the one it is a voter with]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from remove-voter" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from remove-voter" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from remove-voter" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from remove-voter" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from remove-voter" -l execute -d 'Do it; without this only what would be done is shown'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from remove-voter" -l json -d 'One JSON object: node, directory, voter'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from remove-voter" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from features" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from features" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from features" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from features" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from features" -l json -d 'One JSON object a line: feature, level, min, max, brokers'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from features" -s h -l help -d 'Print help'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -l downgrade -d 'Allow lower levels'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -l unsafe-downgrade -d 'Allow lower levels that lose metadata'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -l execute -d 'Do it; without this the controller is only asked whether it would'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -l json -d 'One JSON object a line: feature, level, applied'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from set-feature" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from elect-leaders" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from elect-leaders" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from elect-leaders" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from elect-leaders" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from elect-leaders" -l unclean -d 'Give partitions without a leader one that is not in sync; acknowledged records are lost'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from elect-leaders" -l execute -d 'Do it, where that loses records; without --unclean it is done anyway'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from elect-leaders" -l json -d 'One JSON object a line for each partition that is led by another now: topic, partition, elected'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from elect-leaders" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from unregister" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from unregister" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from unregister" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from unregister" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from unregister" -l execute -d 'Do it; without this only what would be done is shown'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from unregister" -l json -d 'One JSON object: broker, replicas, unregistered'
+complete -c klamm -n "__fish_klamm_using_subcommand cluster; and __fish_seen_subcommand_from unregister" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "produce" -d 'Send batches as fast as the broker takes them'
 complete -c klamm -n "__fish_klamm_using_subcommand bench; and not __fish_seen_subcommand_from produce consume latency" -f -a "consume" -d 'Read as fast as the broker sends'

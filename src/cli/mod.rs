@@ -10,6 +10,7 @@
 pub mod args;
 pub mod bench;
 pub mod brokers;
+pub mod cluster;
 pub mod configs;
 pub mod consume;
 pub mod directory;
@@ -79,6 +80,7 @@ enum Command {
     Groups(groups::Args),
     LogDirs(log_dirs::Args),
     Reassign(reassign::Args),
+    Cluster(cluster::Args),
     Bench(bench::Args),
 }
 
@@ -96,6 +98,7 @@ impl Command {
             Self::Groups(args) => groups::run(args, output),
             Self::LogDirs(args) => log_dirs::run(&args, output),
             Self::Reassign(args) => reassign::run(args, output),
+            Self::Cluster(args) => cluster::run(args, output),
             Self::Bench(args) => bench::run(args, output),
         }
     }

@@ -31,9 +31,12 @@ pub struct ListArgs {
 /// Describe topics: leaders, replicas, offsets, sizes, configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Exit code 4: with --fail-if-any, a partition is shown.
+
 Examples:
   klamm topics describe orders
   klamm topics describe --under-replicated
+  klamm topics describe --under-min-isr --fail-if-any || alert
   klamm topics describe orders -d /var/lib/klamm --json")]
 pub struct DescribeArgs {
     #[command(flatten)]
@@ -44,12 +47,20 @@ pub struct DescribeArgs {
     under_replicated: bool,
 
     /// Only partitions without a leader
-    #[arg(long)]
+    #[arg(long, visible_alias = "unavailable")]
     offline: bool,
 
     /// Only partitions with as many replicas in sync as min.insync.replicas asks for, or fewer
     #[arg(long)]
     at_min_isr: bool,
+
+    /// Only partitions with fewer replicas in sync than min.insync.replicas asks for
+    #[arg(long)]
+    under_min_isr: bool,
+
+    /// Exit with 4 where a partition is shown: for scripts, with the filters above
+    #[arg(long)]
+    fail_if_any: bool,
 
     /// One JSON object a line, a line a topic
     #[arg(long)]
@@ -121,13 +132,15 @@ impl DescribeArgs {
     /// Whether a partition passes the filters; all must hold.
     fn shows(&self, topic: &TopicView, partition: &PartitionView) -> bool {
         let at_min_isr = topic.min_insync_replicas.is_some_and(|least| partition.isr.len() <= least);
+        let under_min_isr = topic.min_insync_replicas.is_some_and(|least| partition.isr.len() < least);
         (!self.under_replicated || partition.is_under_replicated())
             && (!self.offline || partition.leader.is_none())
             && (!self.at_min_isr || at_min_isr)
+            && (!self.under_min_isr || under_min_isr)
     }
 
     fn filters(&self) -> bool {
-        self.under_replicated || self.offline || self.at_min_isr
+        self.under_replicated || self.offline || self.at_min_isr || self.under_min_isr
     }
 }
 
@@ -160,7 +173,13 @@ fn print_descriptions<E: std::fmt::Display>(
         output.error(trouble);
     }
     let exit = chosen.complain(output);
-    Ok(if troubles.is_empty() { exit } else { Exit::Failed })
+    let is_any_shown = topics.iter().any(|topic| !topic.partitions.is_empty());
+    Ok(match (troubles.is_empty(), exit) {
+        // What could not be asked may be anything: that is a failure before it is a condition.
+        (false, _) => Exit::Failed,
+        (true, Exit::Done) if args.fail_if_any && is_any_shown => Exit::Condition,
+        (true, exit) => exit,
+    })
 }
 
 fn print_description(topic: &TopicView, output: &mut Output) -> std::io::Result<()> {
