@@ -4,8 +4,8 @@ use super::error::ConfigError;
 use super::layers::BrokerLayers;
 use super::listeners::{ListenAddress, Listener};
 
-/// Whether nodes with company are served yet.
-const COMPANY_IS_SERVED: bool = false;
+/// Whether a quorum of several voters is served yet.
+const SEVERAL_VOTERS_ARE_SERVED: bool = false;
 
 /// Where a controller listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,7 +109,7 @@ fn check(
     if !is_broker {
         return refuse("process.roles", roles, "nodes that are controllers only");
     }
-    if COMPANY_IS_SERVED {
+    if SEVERAL_VOTERS_ARE_SERVED {
         return Ok(());
     }
     const PART: &str = "a quorum of more than one node";

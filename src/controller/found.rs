@@ -34,8 +34,8 @@ pub struct Claimant {
     pub cluster_id: String,
     /// `node.id`
     pub node_id: i32,
-    /// Whether other voters and brokers are expected.
-    pub has_company: bool,
+    /// Whether the quorum has, or may have, other voters and brokers.
+    pub has_several_voters: bool,
 }
 
 /// The metadata of a directory, read and found fit.
@@ -81,7 +81,7 @@ impl Claimant {
         // One without a record says nothing, as one that is not there.
         let bootstrap = read_bootstrap(disk, &bootstrap_file)?.filter(|records| !records.is_empty());
         let state = self.read_state(&state_file)?;
-        if !self.has_company
+        if !self.has_several_voters
             && let Some((file, voters)) = &replayed.voters
         {
             self.check_voters(file, voters)?;
@@ -108,7 +108,7 @@ impl Claimant {
 
     fn check_state(&self, file: &Path, state: &QuorumState) -> Result<(), ControllerError> {
         let node_id = self.node_id;
-        if !self.has_company
+        if !self.has_several_voters
             && let Some(voters) = &state.current_voters
             && voters.iter().any(|voter| *voter != node_id)
         {
@@ -146,12 +146,12 @@ impl Claimant {
     fn check_image(&self, folder: &Path, image: &Image) -> Result<(), ControllerError> {
         let file = || folder.to_owned();
         let brokers: Vec<i32> = image.brokers().keys().copied().filter(|id| *id != self.node_id).collect();
-        if !brokers.is_empty() && !self.has_company {
+        if !brokers.is_empty() && !self.has_several_voters {
             return Err(ControllerError::OtherBrokers { file: file(), brokers });
         }
         check_level(folder, image.feature(METADATA_VERSION))?;
-        // Where there is company, whoever takes office ends it.
-        if image.in_transaction() && !self.has_company {
+        // With several voters, whoever takes office ends it.
+        if image.in_transaction() && !self.has_several_voters {
             return Err(ControllerError::UnfinishedTransaction { file: file() });
         }
         let (acls, scram) = (image.acl_count(), image.scram_credential_count());

@@ -121,8 +121,8 @@ pub struct ControllerOptions {
     pub cluster_id: String,
     /// `node.id`
     pub node_id: i32,
-    /// Whether the node is one of several.
-    pub has_company: bool,
+    /// Whether the quorum has, or may have, other voters.
+    pub has_several_voters: bool,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The configuration that the broker was started with.
@@ -146,7 +146,7 @@ impl ControllerOptions {
             metadata_dir_id: self.metadata_dir_id,
             cluster_id: self.cluster_id.clone(),
             node_id: self.node_id,
-            has_company: self.has_company,
+            has_several_voters: self.has_several_voters,
         }
     }
 }

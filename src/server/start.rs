@@ -274,7 +274,7 @@ fn claimant(
         metadata_dir_id: metadata.id().unwrap_or_default(),
         cluster_id: cluster_id.to_owned(),
         node_id,
-        has_company: config.quorum.is_some(),
+        has_several_voters: config.quorum.is_some(),
     })
 }
 
@@ -295,7 +295,7 @@ fn start_controller(
         log_dir_ids: directories.all().iter().filter_map(|directory| directory.id()).collect(),
         cluster_id: cluster_id.to_owned(),
         node_id,
-        has_company: config.quorum.is_some(),
+        has_several_voters: config.quorum.is_some(),
         clock: Arc::clone(clock),
         config: Arc::clone(config),
         endpoints,

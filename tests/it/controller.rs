@@ -42,7 +42,7 @@ fn options_on(disk: Arc<dyn Disk>, directory: &Path) -> ControllerOptions {
         log_dir_ids: vec![Uuid([7; 16])],
         cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".to_owned(),
         node_id: 1,
-        has_company: false,
+        has_several_voters: false,
         clock: ManualClock::new(NOW_MS),
         config: Arc::new(BrokerConfig::default()),
         endpoints: vec![BrokerEndpoint {

@@ -96,7 +96,7 @@ fn start(directory: &Path) -> Result<Controller, ControllerError> {
         log_dir_ids: vec![directory_id],
         cluster_id: meta.cluster_id.unwrap(),
         node_id: meta.node_id.unwrap(),
-        has_company: false,
+        has_several_voters: false,
         clock: ManualClock::new(1_800_000_000_000),
         config: Arc::new(BrokerConfig::default()),
         endpoints: Vec::new(),

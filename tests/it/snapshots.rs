@@ -44,7 +44,7 @@ impl Node {
             log_dir_ids: vec![Uuid([7; 16])],
             cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".to_owned(),
             node_id: 1,
-            has_company: false,
+            has_several_voters: false,
             clock: Arc::<ManualClock>::clone(&self.clock),
             config: Arc::new(BrokerConfig::load(layers).unwrap().0),
             endpoints: Vec::new(),

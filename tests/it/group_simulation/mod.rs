@@ -178,12 +178,14 @@ impl World {
 
     fn start_member(&mut self, instance: Option<Str>) {
         let group = Str::from(GROUPS[self.pick(GROUPS.len() as u64) as usize]);
-        let topics = match self.pick(3) {
+        // An instance is configured once: it comes back with the topics and protocols that it had.
+        let number = instance.as_ref().and_then(|id| id.bytes().last()).map(u64::from);
+        let topics = match number.unwrap_or_else(|| self.pick(3)) % 3 {
             0 => vec!["a"],
             1 => vec!["a", "b"],
             _ => TOPICS.to_vec(),
         };
-        let protocols = match self.pick(3) {
+        let protocols = match number.unwrap_or_else(|| self.pick(3)) % 3 {
             0 => vec!["range"],
             1 => vec!["cooperative-sticky", "range"],
             _ => vec!["range", "cooperative-sticky"],

@@ -37,7 +37,7 @@ fn start(disk: &Arc<HostileDisk>, clock: &Arc<ManualClock>) -> Result<Controller
         endpoints: Vec::new(),
         controller_endpoint: None,
         clean_broker_epoch: None,
-        has_company: false,
+        has_several_voters: false,
     })
 }
 
