@@ -265,8 +265,10 @@ impl Pass {
         for log in logs {
             let mut outcome = log.finish();
             checked.add_log(&outcome);
-            checked.add_findings(std::mem::take(&mut outcome.findings));
-            checked.add_findings(plan.conclude(&outcome, known));
+            let mut findings = std::mem::take(&mut outcome.findings);
+            findings.append(plan.conclude(&outcome, known));
+            outcome.leave_with_folder(&mut findings);
+            checked.add_findings(findings);
             checked.outcomes.push(outcome);
         }
         checked.files += plan.own_files();

@@ -20,6 +20,9 @@ use crate::storage::verify::{
 use crate::storage::{Disk, RealDisk};
 use crate::types::{Clock, SystemClock};
 
+/// Once the metadata log can be read again, it says how more is mended.
+const ROUNDS_MAX: usize = 2;
+
 /// Mends what can be mended in `path`, a log directory or a partition's folder, and checks it again.
 ///
 /// # Errors
@@ -52,16 +55,19 @@ pub(super) fn run(
     };
     let mut pass = Pass::on(Arc::clone(&disk), threads);
     pass.add(path);
-    let found = pass.run(output);
-    let is_mendable = |finding: &Finding| finding.remedy.mends();
-    if !found.iter().any(|one| one.findings.iter().any(is_mendable)) {
-        return report::conclude(&found, &pass, shown, output);
+    let mut found = pass.run(output);
+    for _ in 0..ROUNDS_MAX {
+        let is_mendable = |finding: &Finding| finding.remedy.mends();
+        if !found.iter().any(|one| one.findings.iter().any(is_mendable)) {
+            break;
+        }
+        let (disk, directory) = (Arc::clone(&disk), directory.clone());
+        let mut repair = Repair { disk, directory, state, done: Vec::new(), mended: BTreeSet::new() };
+        repair.run(&mut pass, &found, output)?;
+        report::done(&repair.done, shown, output)?;
+        found = pass.run(output);
     }
-    let mut repair = Repair { disk, directory, state, done: Vec::new(), mended: BTreeSet::new() };
-    repair.run(&mut pass, &found, output)?;
-    report::done(&repair.done, shown, output)?;
-    let checked = pass.run(output);
-    report::conclude(&checked, &pass, shown, output)
+    report::conclude(&found, &pass, shown, output)
 }
 
 struct Repair {

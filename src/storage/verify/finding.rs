@@ -36,6 +36,8 @@ pub enum Remedy {
     Nothing,
     /// Recovery would cut off sound batches here: that is for a person to decide.
     LeftAlone,
+    /// Something else in the folder is for a person to decide, and the folder is left alone as a whole.
+    LeftWithFolder,
     /// There is nothing to do: it goes by itself.
     Passes,
     /// The log ends here: what follows is no batch.
@@ -85,8 +87,14 @@ impl Remedy {
     /// Whether `--repair` mends it.
     #[must_use]
     pub fn mends(&self) -> bool {
-        let is_left = matches!(self, Self::Nothing | Self::LeftAlone | Self::Passes);
+        let is_left = matches!(self, Self::Nothing | Self::LeftAlone | Self::LeftWithFolder | Self::Passes);
         !is_left && !matches!(self, Self::Person(_) | Self::LostDecisions { .. })
+    }
+
+    /// Whether its folder is left alone as a whole: recovery would cut off what a person has to decide on.
+    #[must_use]
+    pub(super) fn leaves_folder(&self) -> bool {
+        matches!(self, Self::LeftAlone | Self::LostDecisions { .. })
     }
 }
 
@@ -95,6 +103,10 @@ impl fmt::Display for Remedy {
         match self {
             Self::Nothing => f.write_str("nothing here mends it"),
             Self::LeftAlone => f.write_str("recovery would cut the log here; --repair leaves it alone"),
+            Self::LeftWithFolder => f.write_str(
+                "--repair leaves this folder as it is: recovery would lose more of it than is damaged; a backup or another \
+                 replica has the rest",
+            ),
             Self::Passes => f.write_str("the next start takes care of it"),
             Self::Cut => f.write_str("recovery cuts the log here"),
             Self::TakeOut { end, first, last } if last < first => {

@@ -71,6 +71,25 @@ pub struct LogOutcome {
     pub findings: Findings,
 }
 
+impl LogOutcome {
+    /// Recovery would begin such a log anew.
+    pub(super) fn ends_before_its_start(&self) -> bool {
+        self.end < self.start
+    }
+
+    /// Where a repair leaves the folder alone as a whole, no finding in it says that it would be mended.
+    pub fn leave_with_folder(&self, findings: &mut Findings) {
+        let is_left = findings.list().iter().any(|finding| finding.remedy.leaves_folder());
+        if !is_left && !self.ends_before_its_start() {
+            return;
+        }
+        let of_folder = |finding: &&mut Finding| finding.file.parent() == Some(&*self.folder);
+        for finding in findings.list_mut().iter_mut().filter(of_folder).filter(|one| one.remedy.mends()) {
+            finding.remedy = Remedy::LeftWithFolder;
+        }
+    }
+}
+
 /// The names in a folder, sorted out.
 #[derive(Default)]
 struct Names {

@@ -64,10 +64,7 @@ pub fn mend_folder(
     let Some(PartitionFolder { partition, .. }) = PartitionFolder::parse(folder) else {
         return Ok(Vec::new());
     };
-    let is_left =
-        |finding: &&Finding| matches!(finding.remedy, Remedy::LeftAlone | Remedy::LostDecisions { .. });
-    // Recovery would cut off what is left alone, and begin anew where the log ends before its start.
-    if findings.iter().any(is_left) || log.end < log.start {
+    if findings.iter().any(|finding| finding.remedy.leaves_folder()) || log.ends_before_its_start() {
         return Ok(Vec::new());
     }
     let mut done = mend_logs(disk, folder, findings).map_err(StorageError::io("mend", folder))?;
@@ -163,12 +160,17 @@ fn put_away(disk: &dyn Disk, findings: &[&Finding]) -> io::Result<Vec<Done>> {
     Ok(done)
 }
 
-/// Renames a file to its `.kept` name; `None` where there is none.
+/// Renames a file to a `.kept` name that nothing has yet; `None` where there is no file.
 fn put_aside(disk: &dyn Disk, path: &Path) -> io::Result<Option<PathBuf>> {
     if disk.stat(path)?.is_none() {
         return Ok(None);
     }
-    let kept = edits::suffixed(path, KEPT_SUFFIX);
+    let mut kept = edits::suffixed(path, KEPT_SUFFIX);
+    let mut number = 1;
+    while disk.stat(&kept)?.is_some() {
+        number += 1;
+        kept = edits::suffixed(path, &format!(".{number}{KEPT_SUFFIX}"));
+    }
     disk.rename(path, &kept)?;
     path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))?;
     Ok(Some(kept))
