@@ -33,6 +33,7 @@ fuzz_target!(init: klamm_fuzz::write_folder_seeds("metadata_folder", &FILES), |d
         metadata_dir_id: Uuid([7; 16]),
         cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".to_owned(),
         node_id: 1,
+        has_several_voters: false,
     };
     if let Ok(found) = Controller::examine(&claimant) {
         let _ = (found.image().to_records(), found.is_adopted(1));
