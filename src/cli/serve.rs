@@ -32,6 +32,7 @@ Examples:
   klamm serve -d /var/lib/klamm
   klamm serve -d data --listen 127.0.0.1:0 --listen unix:/run/klamm.sock
   klamm serve -d /disk1 -d /disk2 --listen 0.0.0.0:9092 --advertise kafka.example.org:9092
+  klamm serve -d n1 --node 1 --listen 127.0.0.1:9092 --quorum 1@127.0.0.1:9192,2@127.0.0.1:9193,3@127.0.0.1:9194
   klamm serve --config server.properties --set log.retention.hours=24")]
 pub struct Args {
     /// Log directory; repeated for several disks, the first holds the metadata [env: KLAMM_DIR]
@@ -51,11 +52,11 @@ pub struct Args {
     node: Option<i32>,
 
     /// The voters of the quorum, this node among them or not; the node's own entry is its controller listener
-    #[arg(long, value_name = "ID@HOST:PORT,…", hide = true)]
+    #[arg(long, value_name = "ID@HOST:PORT,…")]
     quorum: Option<String>,
 
     /// The id of a new cluster [default: drawn; of several voters, made of their list]
-    #[arg(long, value_name = "ID", hide = true)]
+    #[arg(long, value_name = "ID")]
     cluster_id: Option<String>,
 
     /// A server.properties of Apache Kafka

@@ -627,8 +627,6 @@ log.retention.check.interval.ms=300000
             ("sasl.enabled.mechanisms", "PLAIN"),
             ("remote.log.storage.system.enable", "true"),
             ("process.roles", "controller"),
-            ("controller.quorum.voters", "1@a:1,2@b:1"),
-            ("controller.quorum.bootstrap.servers", "elsewhere:9093"),
             ("listener.name.internal.ssl.keystore.location", "/k"),
             ("listener.name.external.max.connections", "5"),
             ("create.topic.policy.class.name", "x.Y"),

@@ -4,9 +4,6 @@ use super::error::ConfigError;
 use super::layers::BrokerLayers;
 use super::listeners::{ListenAddress, Listener};
 
-/// Whether a quorum of several voters is served yet.
-const SEVERAL_VOTERS_ARE_SERVED: bool = false;
-
 /// Where a controller listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ControllerAddress {
@@ -71,7 +68,18 @@ impl QuorumConfig {
         if is_alone {
             return Ok(None);
         }
-        check(&roles, &voter_list, &server_list, has_role("broker"))?;
+        if !has_role("broker") {
+            return Err(ConfigError::NotBuilt {
+                name: "process.roles".to_owned(),
+                value: roles.join(","),
+                part: "nodes that are controllers only".to_owned(),
+            });
+        }
+        if is_controller && !listeners.iter().any(|listener| listener.controller) {
+            let why =
+                "a controller of several needs a listener of its own: controller.listener.names, listeners";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
         let is_listed = node_id.is_none_or(|id| voters.iter().any(|(voter, _)| *voter == id));
         if !voters.is_empty() && is_listed != is_controller {
             return Err(ConfigError::Conflict(format!(
@@ -94,32 +102,6 @@ impl QuorumConfig {
             fetch_bytes_max: layers.size("controller.quorum.fetch.max.bytes")?,
         }))
     }
-}
-
-/// What is not served yet.
-fn check(
-    roles: &[String],
-    voters: &[String],
-    servers: &[String],
-    is_broker: bool,
-) -> Result<(), ConfigError> {
-    let refuse = |name: &str, value: &[String], part: &str| {
-        Err(ConfigError::NotBuilt { name: name.to_owned(), value: value.join(","), part: part.to_owned() })
-    };
-    if !is_broker {
-        return refuse("process.roles", roles, "nodes that are controllers only");
-    }
-    if SEVERAL_VOTERS_ARE_SERVED {
-        return Ok(());
-    }
-    const PART: &str = "a quorum of more than one node";
-    if !voters.is_empty() {
-        return refuse("controller.quorum.voters", voters, PART);
-    }
-    if !servers.is_empty() {
-        return refuse("controller.quorum.bootstrap.servers", servers, PART);
-    }
-    refuse("process.roles", roles, PART)
 }
 
 fn parse_voter(text: &str) -> Result<(i32, ControllerAddress), ConfigError> {

@@ -38,6 +38,7 @@ mod pipes;
 mod power_cuts;
 mod produces;
 mod quorum;
+mod quorum_nodes;
 mod random;
 mod random_message;
 mod replication;
