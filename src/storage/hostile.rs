@@ -493,7 +493,8 @@ impl HostileFile {
     fn read(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.state.lock();
         let wanted = match state.look("read", &self.path)? {
-            Some(_) => state.random.below(buffer.len() as u64) as usize,
+            // One byte at least: nothing is the file's end.
+            Some(_) => (state.random.below(buffer.len() as u64) as usize).max(1).min(buffer.len()),
             None => buffer.len(),
         };
         let filled = state.tree.file(self.id)?.contents.read(&mut buffer[..wanted], position);

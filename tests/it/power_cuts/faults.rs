@@ -1,38 +1,179 @@
-//! Bits that turn over before a recovery are never served as records, by the whole broker.
+//! One call that fails, whichever it is, under the whole broker: the directory of the disk goes offline, the other
+//! serves on, nobody tries again, and what was acknowledged is there after the power cut that follows. Bits that turn
+//! over are never served as records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm::protocol::Str;
+use klamm::protocol::messages::create_topics_request::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
+use klamm::record::batches;
 use klamm::storage::Disk as _;
-use klamm::storage::hostile::{HostileDisk, Survival};
+use klamm::storage::disk::read_small;
+use klamm::storage::hostile::{Failure, HostileDisk, Survival};
 use tokio::runtime::Runtime;
 
 use super::broker::{connect, exists, start};
-use super::{Count, panic_text, seeds};
-use crate::harness::{batch, name_of};
+use super::{Count, panic_text, seeds, survivals};
+use crate::harness::{Client, batch, name_of};
 use crate::random::Random;
 
 const PARTITIONS: i32 = 2;
 
-/// What was acknowledged: the values of each partition by offset.
-#[derive(Default)]
+/// The first holds the metadata.
+const DIRECTORIES: [&str; 2] = ["/data/d0", "/data/d1"];
+
+/// What was acknowledged: the topic, and the values of each partition by offset.
+#[derive(Clone)]
 struct Acknowledged {
+    topic: bool,
+    sent: usize,
+    /// The call that failed meanwhile.
+    failed: Option<String>,
+    /// What is read short once may be there the next time: that costs one answer, and no directory.
+    may_recover: bool,
     values: BTreeMap<(i32, i64), Vec<u8>>,
+    /// The partitions whose last batch was refused.
+    refused: BTreeSet<i32>,
+    /// The disk as it was when the broker was told to stop.
+    before_stop: Arc<HostileDisk>,
 }
 
-/// Writes to two directories.
+impl Acknowledged {
+    fn nothing() -> Self {
+        Self {
+            topic: false,
+            sent: 0,
+            failed: None,
+            may_recover: false,
+            values: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            before_stop: HostileDisk::new(),
+        }
+    }
+
+    /// Whether a call below this directory has failed.
+    fn has_failed(&self, directory: &str) -> bool {
+        let failed = self.failed.as_deref().and_then(|failed| failed.split_once(' '));
+        failed.is_some_and(|(_, path)| path == directory || path.starts_with(&format!("{directory}/")))
+    }
+}
+
+async fn create(client: &mut Client) -> i16 {
+    let config = |name: &str, value: &str| CreatableTopicConfig {
+        name: Str::from(name),
+        value: Some(Str::from(value)),
+        ..CreatableTopicConfig::default()
+    };
+    let topic = CreatableTopic {
+        name: Str::from("t"),
+        num_partitions: PARTITIONS,
+        replication_factor: 1,
+        configs: vec![config("flush.messages", "1"), config("index.interval.bytes", "1")],
+        ..CreatableTopic::default()
+    };
+    let request =
+        CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..CreateTopicsRequest::default() };
+    client.ask_latest(&request).await.topics[0].error_code
+}
+
+/// Writes to two directories until one fails, and on. The error says what should not have been.
 async fn work(disk: &Arc<HostileDisk>, told: &mut Acknowledged) -> Result<(), String> {
+    let started = start(disk).await;
+    told.failed = disk.failed_call();
+    let broker = match started {
+        Ok(broker) => broker,
+        Err(_) if told.failed.is_some() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut client = connect(&broker);
+    told.topic = told.topic || create(&mut client).await == 0;
+    for _ in 0..if told.topic { 4 } else { 0 } {
+        for partition in 0..PARTITIONS {
+            write(&mut client, told, partition).await?;
+        }
+    }
+    told.before_stop = disk.restart(Survival::Everything);
+    told.failed = disk.failed_call();
+    // Where nothing has failed yet, the stop is what meets it.
+    if told.failed.is_some() {
+        for partition in 0..if told.topic { PARTITIONS } else { 0 } {
+            check_served(disk, &mut client, told, partition).await?;
+        }
+    }
+    let is_clean = broker.shutdown().await.is_ok();
+    told.failed = disk.failed_call();
+    for directory in DIRECTORIES {
+        let mark = format!("{directory}/.kafka_cleanshutdown");
+        let is_marked = disk.files(directory.as_ref()).iter().any(|file| *file == *mark);
+        if !told.refused.is_empty() && told.has_failed(directory) && is_marked && !told.may_recover {
+            return Err(format!("{directory} is marked clean"));
+        }
+    }
+    if told.failed.is_none() && !is_clean { Err("it does not stop".to_owned()) } else { Ok(()) }
+}
+
+/// One batch. A partition whose directory was lost takes none again.
+async fn write(client: &mut Client, told: &mut Acknowledged, partition: i32) -> Result<(), String> {
+    told.sent += 1;
+    let value = format!("{partition}-{}", told.sent).into_bytes();
+    let answer = client.produce("t", partition, batch([&value[..]])).await;
+    match name_of(answer.error_code) {
+        "NONE" if told.refused.remove(&partition) && !told.may_recover => {
+            return Err(format!("{partition} takes batches again"));
+        }
+        "NONE" => drop(told.values.insert((partition, answer.base_offset), value)),
+        "KAFKA_STORAGE_ERROR" => drop(told.refused.insert(partition)),
+        other => return Err(format!("{partition} answers {other}: {:?}", answer.error_message)),
+    }
+    Ok(())
+}
+
+/// A partition whose log lies in a directory that works is served, with all that was acknowledged.
+async fn check_served(
+    disk: &Arc<HostileDisk>,
+    client: &mut Client,
+    told: &Acknowledged,
+    partition: i32,
+) -> Result<(), String> {
+    let lies_in = |directory: &&&str| {
+        let folder = format!("{directory}/t-{partition}");
+        disk.files(directory.as_ref()).iter().any(|file| file.starts_with(&folder))
+    };
+    let home = DIRECTORIES.iter().find(lies_in);
+    let is_served = client.fetch_code("t", partition, 0).await == "NONE";
+    // Without the directory of the metadata the broker is on its way out.
+    let is_due = home.is_some_and(|home| !told.has_failed(home)) && !told.has_failed(DIRECTORIES[0]);
+    if is_due && (!is_served || told.refused.contains(&partition)) {
+        return Err(format!("{partition} in {home:?} is refused"));
+    }
+    if is_served { check_values(told, partition, &client.read_all("t", partition).await) } else { Ok(()) }
+}
+
+/// Everything that was acknowledged is at its offset, and no other offset is missing.
+fn check_values(told: &Acknowledged, partition: i32, found: &[(i64, Vec<u8>)]) -> Result<(), String> {
+    let is_whole = found.iter().map(|(offset, _)| *offset).eq(0..found.len() as i64);
+    let is_there = |at: i64, value: &Vec<u8>| found.iter().any(|one| one.0 == at && one.1 == *value);
+    let lost = told.values.iter().find(|((of, at), value)| *of == partition && !is_there(*at, value));
+    match lost {
+        None if is_whole => Ok(()),
+        lost => Err(format!("{partition} holds {found:?}, lost: {lost:?}")),
+    }
+}
+
+async fn check_restart(disk: &Arc<HostileDisk>, told: &Acknowledged) -> Result<(), String> {
     let broker = start(disk).await?;
     let mut client = connect(&broker);
-    client.create_topic("t", PARTITIONS, &[("flush.messages", "1")]).await;
-    for round in 0..5 {
-        for partition in 0..PARTITIONS {
-            let value = format!("{partition}-{round}").into_bytes();
-            let answer = client.produce("t", partition, batch([&value[..]])).await;
-            assert_eq!(answer.error_code, 0, "{}", name_of(answer.error_code));
-            told.values.insert((partition, answer.base_offset), value);
+    for partition in 0..if told.topic { PARTITIONS } else { 0 } {
+        check_values(told, partition, &client.read_all("t", partition).await)?;
+        let answer = client.produce("t", partition, batch([&b"later"[..]])).await;
+        if answer.error_code != 0 {
+            return Err(format!("{partition} takes no batch: {}", name_of(answer.error_code)));
         }
     }
     broker.shutdown().await.map_err(|error| error.to_string())
@@ -47,6 +188,48 @@ fn guarded(runtime: &Runtime, work: impl Future<Output = Result<(), String>>) ->
         Ok(Err(_)) => Err("it hangs".to_owned()),
         Err(panic) => Err(panic_text(&*panic)),
     }
+}
+
+/// Lets every `step`th call of a life fail that begins on `disk`, in each way.
+fn fail_everywhere(count: &mut Count, name: &str, (disk, before): (&Arc<HostileDisk>, &Acknowledged)) {
+    let runtime = Runtime::new().unwrap();
+    let whole = disk.restart(Survival::Everything);
+    guarded(&runtime, work(&whole, &mut before.clone())).unwrap();
+    let calls = whole.calls();
+    let mut random = Random::from_seed(calls);
+    let step = if seeds(0) == 0 { 41 } else { 1 };
+    for failure in [Failure::EIO, Failure::ENOSPC, Failure::ShortRead] {
+        count.workloads += 1;
+        for nth in (1 + random.below(step) as u64..calls).step_by(step) {
+            let disk = disk.restart(Survival::Everything);
+            disk.fail_call(nth, failure);
+            let mut told = before.clone();
+            told.may_recover = failure == Failure::ShortRead;
+            let mut done = guarded(&runtime, work(&disk, &mut told));
+            count.moments += u64::from(told.failed.is_some());
+            for survival in survivals(random.next() % 1_000, seeds(0)) {
+                count.restarts += 1;
+                let disk = disk.restart(survival);
+                done = done.and_then(|()| guarded(&runtime, check_restart(&disk, &told)));
+            }
+            if let Err(broken) = done {
+                count.broken.push(format!("{name}, {failure:?} at call {nth}, {:?}: {broken}", told.failed));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_that_fails_under_a_broker_costs_its_directory_and_nothing_acknowledged() {
+    let runtime = Runtime::new().unwrap();
+    let mut count = Count::default();
+    let (disk, mut told) = (HostileDisk::new(), Acknowledged::nothing());
+    fail_everywhere(&mut count, "first start", (&disk, &told));
+    guarded(&runtime, work(&disk, &mut told)).unwrap();
+    fail_everywhere(&mut count, "after a clean stop", (&disk, &told));
+    let unclean = Arc::clone(&told.before_stop);
+    fail_everywhere(&mut count, "after a kill", (&unclean, &told));
+    count.finish("calls that fail under a broker");
 }
 
 /// What is served is what was sent, up to where the damage is.
@@ -66,11 +249,24 @@ async fn check_damaged(disk: &Arc<HostileDisk>, told: &Acknowledged) -> Result<(
     broker.shutdown().await.map_err(|error| error.to_string())
 }
 
+/// Whether a byte is of a batch's base offset, which stands outside the CRC. Where it keeps the order, a recovery takes it
+/// for what cleaning has left; `klamm verify` is who finds it.
+fn is_base_offset(disk: &Arc<HostileDisk>, file: &Path, byte: u64) -> bool {
+    let bytes = read_small(&**disk, file).unwrap().unwrap();
+    let mut position = 0;
+    file.extension().is_some_and(|extension| extension == "log")
+        && batches(&bytes).map_while(Result::ok).any(|batch| {
+            let base_offset = position..position + 8;
+            position += batch.bytes.len() as u64;
+            base_offset.contains(&byte)
+        })
+}
+
 #[test]
 fn a_bit_that_turned_over_before_a_recovery_is_never_served() {
     let runtime = Runtime::new().unwrap();
     let disk = HostileDisk::new();
-    let mut told = Acknowledged::default();
+    let mut told = Acknowledged::nothing();
     disk.record();
     guarded(&runtime, work(&disk, &mut told)).unwrap();
     // While the last batch was on its way to the disk: no checkpoint knows of a recovery yet.
@@ -85,7 +281,8 @@ fn a_bit_that_turned_over_before_a_recovery_is_never_served() {
             let disk = moment.restart(Survival::Everything);
             // Of a preallocated index, the part that is in use.
             let bits = disk.stat(&file).unwrap().unwrap().len.min(2_048) * 8;
-            if bits == 0 || !disk.flip_bit(&file, random.next() % bits) {
+            let bit = random.next().checked_rem(bits).unwrap_or(0);
+            if is_base_offset(&disk, &file, bit / 8) || !disk.flip_bit(&file, bit) {
                 continue;
             }
             count.moments += 1;
