@@ -193,6 +193,9 @@ impl Pass {
     pub fn add(&mut self, path: &Path) {
         match Target::of(&*self.disk, path) {
             Ok(target) => self.targets.push(target),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.missing.push(format!("{}: no such file or directory", path.display()));
+            }
             Err(error) => self.missing.push(format!("{}: {error}", path.display())),
         }
     }

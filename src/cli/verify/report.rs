@@ -62,8 +62,14 @@ pub(super) fn conclude(
     for what in &pass.failed {
         output.error(what);
     }
+    // A wrong path must not pass for a sound directory.
+    let strange: Vec<&Checked> = checked.iter().filter(|one| (one.logs, one.files) == (0, 0)).collect();
+    for one in &strange {
+        output.error(format_args!("{}: nothing of Kafka's is here", near(&one.target).display()));
+    }
     let has_damage = checked.iter().any(|one| one.damage > 0);
-    Ok(if has_damage { Exit::Damage } else { Exit::failed_if(!pass.failed.is_empty()) })
+    let is_failed = !pass.failed.is_empty() || !strange.is_empty();
+    Ok(if has_damage { Exit::Damage } else { Exit::failed_if(is_failed) })
 }
 
 /// Says what a repair did.
