@@ -118,6 +118,22 @@ fn every_subscribed_partition_has_one_owner_and_stays_where_nothing_changed() {
 }
 
 #[test]
+fn what_two_members_are_said_to_have_goes_to_one_and_what_is_not_there_to_none() {
+    let counts = BTreeMap::from([(topic(1), 4)]);
+    let ids = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
+    let had = [partitions("1=0,1"), partitions("1=0,1,2"), partitions("1=2,3,9")];
+    for topics in [vec![vec![topic(1)]; 3], vec![vec![topic(1)], vec![topic(1)], vec![topic(1), topic(2)]]] {
+        let mut counts = counts.clone();
+        counts.insert(topic(2), 1);
+        let assigned = Assignor::Uniform.assign(&spec(&ids, &topics, &had, &counts)).unwrap();
+        let owned: BTreeSet<(Uuid, i32)> = assigned.values().flat_map(Partitions::flat).collect();
+        let all: i32 = topics.iter().flatten().collect::<BTreeSet<_>>().iter().map(|id| counts[*id]).sum();
+        assert_eq!(i32::try_from(owned.len()).unwrap(), all);
+        assert_eq!(i32::try_from(assigned.values().flat_map(Partitions::flat).count()).unwrap(), all);
+    }
+}
+
+#[test]
 fn topics_without_partitions_given_are_refused() {
     let nothing = Partitions::default();
     let member = Subscriber { instance_id: None, topics: [topic(1)].into(), assigned: &nothing };

@@ -1,11 +1,12 @@
 //! The uniform assignor where all members subscribe to the same topics: each gets as many partitions as the
-//! others, give or take one. A member keeps what it has up to its quota; only the rest moves.
+//! others, give or take one. A member keeps what it has up to its quota; only the rest moves. What several are said
+//! to have (the leader of a classic group assigns as it likes) the first of them keeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::Uuid;
 
-use super::{AssignorError, GroupSpec, Partitions, Subscriber};
+use super::{AssignorError, GroupSpec, Partitions};
 
 type Sets = BTreeMap<Uuid, BTreeSet<i32>>;
 
@@ -59,10 +60,15 @@ fn keep_within_quota<'a>(
     let count = group.members.len();
     let (quota_of_all, mut with_one_more) = (total / count, total % count);
     let mut kept = BTreeMap::new();
+    let mut claimed = BTreeSet::new();
     for (index, (id, member)) in group.members.iter().enumerate() {
         let mut takes_one_more = with_one_more > 0;
         let mut quota = quota_of_all + usize::from(takes_one_more);
-        kept.insert(*id, keep(member, topics, &mut quota, &mut open.partitions));
+        let has = member.assigned.flat().filter(|(topic, partition)| {
+            topics.contains(topic) && (0..group.partition_count(*topic)).contains(partition)
+        });
+        let has = has.filter(|partition| claimed.insert(*partition));
+        kept.insert(*id, keep(has, &mut quota, &mut open.partitions));
         if quota > 0 && takes_one_more && count - index > with_one_more {
             takes_one_more = false;
             quota -= 1;
@@ -77,13 +83,12 @@ fn keep_within_quota<'a>(
 
 /// What one member keeps of what it has; `quota` is what remains of its quota.
 fn keep(
-    member: &Subscriber<'_>,
-    topics: &BTreeSet<Uuid>,
+    has: impl Iterator<Item = (Uuid, i32)>,
     quota: &mut usize,
     taken_away: &mut Vec<(Uuid, i32)>,
 ) -> Sets {
     let mut sets = Sets::new();
-    for (topic, partition) in member.assigned.flat().filter(|(topic, _)| topics.contains(topic)) {
+    for (topic, partition) in has {
         if *quota == 0 {
             taken_away.push((topic, partition));
         } else {
