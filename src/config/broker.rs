@@ -406,13 +406,16 @@ fn check_built(fixed: &BTreeMap<String, String>, warnings: &mut Vec<Warning>) ->
 
 fn resolve_listeners(layers: &BrokerLayers) -> Result<(Vec<Listener>, Vec<AdvertisedListener>), ConfigError> {
     let text = |name: &str| Ok(layers.text(name)?.unwrap_or_default());
+    let roles = layers.list("process.roles")?;
+    let has_role = |wanted: &str| roles.iter().any(|role| role == wanted);
     ListenerSettings {
         listeners: &text("listeners")?,
         advertised: layers.text("advertised.listeners")?.as_deref(),
         protocol_map: &text("listener.security.protocol.map")?,
         protocol_map_is_set: layers.set("listener.security.protocol.map").is_some(),
         controller_names: &layers.list("controller.listener.names")?,
-        is_controller: layers.list("process.roles")?.iter().any(|role| role == "controller"),
+        is_controller: has_role("controller"),
+        is_broker: has_role("broker"),
     }
     .resolve()
 }
@@ -626,7 +629,6 @@ log.retention.check.interval.ms=300000
             ("ssl.keystore.location", "/k"),
             ("sasl.enabled.mechanisms", "PLAIN"),
             ("remote.log.storage.system.enable", "true"),
-            ("process.roles", "controller"),
             ("listener.name.internal.ssl.keystore.location", "/k"),
             ("listener.name.external.max.connections", "5"),
             ("create.topic.policy.class.name", "x.Y"),

@@ -178,6 +178,8 @@ pub(super) struct ListenerSettings<'a> {
     pub controller_names: &'a [String],
     /// Only a controller listens by these names; a broker calls by them.
     pub is_controller: bool,
+    /// Only a broker serves clients.
+    pub is_broker: bool,
 }
 
 impl ListenerSettings<'_> {
@@ -195,8 +197,12 @@ impl ListenerSettings<'_> {
             let controller = controllers.contains(&name);
             listeners.push(Listener { name, protocol, address, controller });
         }
-        if listeners.iter().all(|listener| listener.controller) {
+        if self.is_broker && listeners.iter().all(|listener| listener.controller) {
             return Err(invalid("listeners", self.listeners, "a broker needs a listener for clients"));
+        }
+        if let Some(other) = listeners.iter().find(|listener| !self.is_broker && !listener.controller) {
+            let why = format!("{} is for clients, and a controller alone serves none", other.name);
+            return Err(invalid("listeners", self.listeners, why));
         }
         let advertised = self.advertised(&listeners)?;
         Ok((listeners, advertised))
@@ -318,7 +324,7 @@ impl ListenerSettings<'_> {
                 advertised.push(told(listener, named(&listener.address)));
             }
         }
-        if advertised.iter().all(|listener| listener.controller) {
+        if self.is_broker && advertised.iter().all(|listener| listener.controller) {
             return Err(invalid(KEY, text, "no listener for clients is advertised"));
         }
         Ok(advertised)
@@ -418,6 +424,7 @@ mod tests {
             protocol_map_is_set: true,
             controller_names: &controller_names,
             is_controller: true,
+            is_broker: true,
         }
         .resolve()
         .map_err(|error| error.to_string())

@@ -18,6 +18,8 @@ pub struct ControllerAddress {
 pub struct QuorumConfig {
     /// `process.roles` has `controller`: this node may vote, and has a listener for it.
     pub is_controller: bool,
+    /// `process.roles` has `broker`: it keeps partitions and serves clients.
+    pub is_broker: bool,
     /// `controller.quorum.voters`; empty where the voters stand in the log.
     pub voters: Vec<(i32, ControllerAddress)>,
     /// `controller.quorum.bootstrap.servers`
@@ -68,13 +70,6 @@ impl QuorumConfig {
         if is_alone {
             return Ok(None);
         }
-        if !has_role("broker") {
-            return Err(ConfigError::NotBuilt {
-                name: "process.roles".to_owned(),
-                value: roles.join(","),
-                part: "nodes that are controllers only".to_owned(),
-            });
-        }
         if is_controller && !listeners.iter().any(|listener| listener.controller) {
             let why =
                 "a controller of several needs a listener of its own: controller.listener.names, listeners";
@@ -92,6 +87,7 @@ impl QuorumConfig {
         }
         Ok(Some(Self {
             is_controller,
+            is_broker: has_role("broker"),
             voters,
             bootstrap,
             election_timeout_ms: layers.integer("controller.quorum.election.timeout.ms")?,

@@ -18,6 +18,7 @@ use super::key::Valid::{
 };
 
 // Parts that are still to come; the words complete "klamm does not have … yet".
+const AUTO_JOIN: &str = "controllers that make themselves voters";
 const AUTHORIZER: &str = "an authorizer";
 const CONNECTION_RATE: &str = "a limit on the rate of new connections";
 const CORDONED: &str = "cordoned log directories";
@@ -32,6 +33,11 @@ const TRANSACTIONS: &str = "transactions";
 const UNSTABLE: &str = "unstable versions to offer";
 
 // Why a knob of Kafka's own machinery turns nothing here.
+const BUFFERS: &str = "the system sizes the buffers of connections between nodes";
+const CONTROLLER_PATIENCE: &str = "a request to the controller is asked again until its own time is over";
+const GATHERED: &str = "what waits while the log is written is written together next";
+const NO_OPS: &str = "an idle quorum writes nothing";
+const RETOLD: &str = "a broker goes on telling where its replicas are, and serves the others";
 const AT_ONCE: &str = "records of groups are written as they are decided";
 const INTERNAL: &str = "it belongs to Kafka's own tests";
 const LOADING: &str = "the buffer for loading groups has a size of its own";
@@ -194,9 +200,9 @@ pub static KEYS: &[ConfigKey] = &[
         "Controller events slower than this are always logged.").internal(),
     broker("controller.performance.sample.period.ms", Long, is("60000"), AtLeast(100), Medium, ReadOnly, NoEffect(METRICS),
         "How often the controller logs how long its events take.").internal(),
-    broker("controller.quorum.append.linger.ms", Int, is("25"), AtLeast(0), Medium, ReadOnly, LoneNode,
+    broker("controller.quorum.append.linger.ms", Int, is("25"), AtLeast(0), Medium, ReadOnly, NoEffect(GATHERED),
         "How long the quorum's leader gathers records before it writes them."),
-    broker("controller.quorum.auto.join.enable", Boolean, is("false"), Any, Low, ReadOnly, LoneNode,
+    broker("controller.quorum.auto.join.enable", Boolean, is("false"), Any, Low, ReadOnly, Waits(AUTO_JOIN),
         "Whether a controller adds itself to the quorum's voters."),
     broker("controller.quorum.bootstrap.servers", List, is(""), NonEmptyList, High, ReadOnly, LoneNode,
         "Where the quorum of controllers is found; a lone node may name its own controller listener."),
@@ -220,7 +226,7 @@ pub static KEYS: &[ConfigKey] = &[
         "How many samples the quota on changes of topics keeps."),
     broker("controller.quota.window.size.seconds", Int, is("1"), AtLeast(1), Low, ReadOnly, Waits(QUOTAS),
         "How long one sample of the quota on changes of topics lasts."),
-    broker("controller.socket.timeout.ms", Int, is("30000"), Any, Medium, ReadOnly, LoneNode,
+    broker("controller.socket.timeout.ms", Int, is("30000"), Any, Medium, ReadOnly, NoEffect(CONTROLLER_PATIENCE),
         "The socket timeout of a broker's requests to the controller."),
     broker("cordoned.log.dirs", List, is(""), Any, Medium, PerBroker, RefusedUntil(CORDONED),
         "Log directories that get no new partitions."),
@@ -370,7 +376,7 @@ pub static KEYS: &[ConfigKey] = &[
         "How long a starting broker tries to register before it gives up."),
     broker("inter.broker.listener.name", String, NULL, Any, Medium, ReadOnly, LoneNode,
         "The listener that brokers use among themselves."),
-    broker("internal.metadata.delete.delay.millis", Long, is("60000"), Any, Low, ReadOnly, LoneNode,
+    broker("internal.metadata.delete.delay.millis", Long, is("60000"), Any, Low, ReadOnly, NoEffect(INTERNAL),
         "How long removed segments and snapshots of the metadata log stay on disk.").internal(),
     broker("internal.metadata.log.segment.bytes", Int, NULL, Any, Low, ReadOnly, NoEffect(INTERNAL),
         "Replaces `metadata.log.segment.bytes` in Kafka's own tests.").internal(),
@@ -414,7 +420,7 @@ pub static KEYS: &[ConfigKey] = &[
         "What happens to old segments: `delete`, `compact`, both, or nothing where it is empty."),
     broker("log.dir", List, is("/tmp/kafka-logs"), Any, High, ReadOnly, Acts,
         "The log directory, where `log.dirs` is not set."),
-    broker("log.dir.failure.timeout.ms", Long, is("30000"), AtLeast(1), Low, ReadOnly, LoneNode,
+    broker("log.dir.failure.timeout.ms", Long, is("30000"), AtLeast(1), Low, ReadOnly, NoEffect(RETOLD),
         "How long a broker that cannot report a failed directory stays up."),
     broker("log.dirs", List, NULL, Any, High, ReadOnly, Acts,
         "The log directories, separated by commas; the first holds the metadata."),
@@ -492,7 +498,7 @@ pub static KEYS: &[ConfigKey] = &[
         "The size at which a segment of the metadata log is closed."),
     broker("metadata.log.segment.ms", Long, is("604800000"), Any, High, ReadOnly, Acts,
         "The age at which a segment of the metadata log is closed."),
-    broker("metadata.max.idle.interval.ms", Int, is("500"), AtLeast(0), Low, ReadOnly, LoneNode,
+    broker("metadata.max.idle.interval.ms", Int, is("500"), AtLeast(0), Low, ReadOnly, NoEffect(NO_OPS),
         "How often the active controller writes a record that says nothing, for the nodes that fetch the metadata log."),
     broker("metadata.max.retention.bytes", Long, is("104857600"), Any, High, ReadOnly, Acts,
         "How much of the metadata log is kept behind its newest snapshot."),
@@ -520,8 +526,8 @@ pub static KEYS: &[ConfigKey] = &[
         "Threads that open and recover the logs of one directory in Kafka."),
     broker("num.replica.alter.log.dirs.threads", Int, NULL, Any, High, ReadOnly, NoEffect(THREADS),
         "Threads that move replicas between directories in Kafka."),
-    broker("num.replica.fetchers", Int, is("1"), AtLeast(1), High, ClusterWide, NoEffect(THREADS),
-        "Threads that fetch from each other broker in Kafka."),
+    broker("num.replica.fetchers", Int, is("1"), AtLeast(1), High, ClusterWide, LoneNode,
+        "How many connections to each leader its partitions are spread over; a change counts for what is followed from then on."),
     broker("offset.metadata.max.bytes", Int, is("4096"), Any, High, ReadOnly, Acts,
         "The longest note a group may store with a committed offset."),
     broker("offsets.commit.timeout.ms", Int, is("5000"), AtLeast(1), High, ReadOnly, Acts,
@@ -634,7 +640,7 @@ pub static KEYS: &[ConfigKey] = &[
         "How long a follower may lag before it leaves the in-sync replicas."),
     broker("replica.selector.class", String, NULL, Any, Medium, ReadOnly, LoneNode,
         "The Java class that picks the replica a consumer reads from; with one replica there is no choice."),
-    broker("replica.socket.receive.buffer.bytes", Int, is("65536"), Any, High, ReadOnly, LoneNode,
+    broker("replica.socket.receive.buffer.bytes", Int, is("65536"), Any, High, ReadOnly, NoEffect(BUFFERS),
         "The receive buffer of a follower's socket."),
     broker("replica.socket.timeout.ms", Int, is("30000"), Any, High, ReadOnly, LoneNode,
         "The socket timeout of a follower's requests."),
@@ -776,9 +782,9 @@ pub static KEYS: &[ConfigKey] = &[
         "How long a write of the share coordinator waits for its replicas."),
     broker("share.fetch.purgatory.purge.interval.requests", Int, is("1000"), Any, Medium, ReadOnly, NoEffect(PURGATORY),
         "How many finished share fetches gather before Kafka sweeps them out."),
-    broker("socket.connection.setup.timeout.max.ms", Long, is("30000"), Any, Medium, ReadOnly, LoneNode,
+    broker("socket.connection.setup.timeout.max.ms", Long, is("30000"), Any, Medium, ReadOnly, NoEffect(CONTROLLER_PATIENCE),
         "The longest a connection to another node may take."),
-    broker("socket.connection.setup.timeout.ms", Long, is("10000"), Any, Medium, ReadOnly, LoneNode,
+    broker("socket.connection.setup.timeout.ms", Long, is("10000"), Any, Medium, ReadOnly, NoEffect(CONTROLLER_PATIENCE),
         "How long the first attempt of a connection to another node may take."),
     broker("socket.listen.backlog.size", Int, is("50"), AtLeast(1), Medium, ReadOnly, Acts,
         "How many connections may wait to be accepted."),

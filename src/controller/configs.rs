@@ -272,7 +272,9 @@ fn check_resource(context: &Context<'_>, resource: &ConfigResource) -> Result<Co
             let id: i32 = name
                 .parse()
                 .map_err(|_| invalid(format!("Invalid broker name {name}: an id is expected.")))?;
-            if id == context.node_id { Ok(kind) } else { Err(unknown_broker(context, id)) }
+            // Another broker has sent what concerns it.
+            let is_known = id == context.node_id || context.image().broker(id).is_some();
+            if is_known { Ok(kind) } else { Err(unknown_broker(context, id)) }
         }
         _ => Ok(kind),
     }

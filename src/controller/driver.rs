@@ -7,6 +7,7 @@
 //! Snapshots are written on a thread of their own, one at a time, from an image that does not change; what they
 //! stand for is deleted here, once they are on disk.
 
+use std::sync::atomic::AtomicI16;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -55,16 +56,19 @@ pub(super) struct Shared {
     pub snapshot: watch::Sender<Option<SnapshotId>>,
     /// Who leads the quorum.
     pub leader: watch::Sender<Leader>,
+    /// The quorum's protocol: 0 with configured voters, 1 with those in the log.
+    pub kraft_version: AtomicI16,
 }
 
 impl Shared {
-    pub(super) fn new(image: Image, snapshot: Option<SnapshotId>) -> Arc<Self> {
+    pub(super) fn new(image: Image, snapshot: Option<SnapshotId>, kraft_version: i16) -> Arc<Self> {
         let image = Arc::new(image);
         Arc::new(Self {
             image: ArcSwap::new(Arc::clone(&image)),
             changes: watch::Sender::new(image),
             snapshot: watch::Sender::new(snapshot),
             leader: watch::Sender::default(),
+            kraft_version: AtomicI16::new(kraft_version),
         })
     }
 

@@ -18,7 +18,8 @@ const OWN: u8 = 0x80;
 const ADOPTED: u8 = 0x81;
 
 /// An incarnation id from a random one.
-pub(super) fn mark(random: Uuid, is_adopted: bool) -> Uuid {
+#[must_use]
+pub fn mark(random: Uuid, is_adopted: bool) -> Uuid {
     let mut bytes = random.0;
     bytes[MARK] = if is_adopted { ADOPTED } else { OWN };
     Uuid(bytes)

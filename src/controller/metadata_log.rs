@@ -420,6 +420,11 @@ impl MetadataLog {
         }
     }
 
+    /// The quorum's protocol: its voters are those in the log from 1 on.
+    pub(super) fn kraft_version(&self) -> i16 {
+        i16::from(self.voters.is_some())
+    }
+
     /// Leaves the log so that the next start finds it whole.
     pub(super) fn close(&mut self) -> Result<(), ControllerError> {
         Ok(self.log.close_clean()?)

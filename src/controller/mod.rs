@@ -44,6 +44,7 @@ mod topics;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
@@ -93,6 +94,7 @@ pub use brokers::supported as supported_features;
 pub use decision::Refusal;
 pub use error::ControllerError;
 pub use found::{Claimant, FoundMetadata};
+pub use incarnation::mark as mark_incarnation;
 pub use member::{Leader, MemberOptions, QuorumDescription};
 
 use brokers::NodeIdentity;
@@ -211,7 +213,7 @@ impl Controller {
         let opening = Home { home: &home, claimant: &claimant, node: &node, config, is_clean, now_ms };
         let mut opened = opening.open(found)?;
         let image = driver::begin(&mut opened, &node, &options.config, options.clean_broker_epoch, now_ms)?;
-        let shared = Shared::new(image, opened.log.snapshots().latest());
+        let shared = Shared::new(image, opened.log.snapshots().latest(), opened.log.kraft_version());
         let image = shared.image.load_full();
         let commands = Arc::new(Mutex::new(None));
         let cluster_id: Arc<str> = options.cluster_id.as_str().into();
@@ -262,6 +264,12 @@ impl Controller {
     #[must_use]
     pub fn image(&self) -> Arc<Image> {
         self.shared.image.load_full()
+    }
+
+    /// The quorum's protocol: 0 with configured voters, 1 with those in the log.
+    #[must_use]
+    pub fn kraft_version(&self) -> i16 {
+        self.shared.kraft_version.load(Ordering::Relaxed)
     }
 
     /// The image, and every one that follows; a slow receiver sees the newest.

@@ -1,27 +1,29 @@
-//! Fetches for the partitions that this broker follows: `num.replica.fetchers` connections to each leader, an
-//! incremental session on each (KIP-227), so that a request names only what has moved.
+//! A fetcher: one connection to one leader, with an incremental session on it (KIP-227), so that a request names only
+//! what has moved.
 //!
-//! A partition belongs to one fetcher at a time, by its leader. What is answered after the partition has another
-//! leader is ignored by the partition itself. A partition that cannot go on waits for `replica.fetch.backoff.ms`, out
-//! of the session meanwhile; the others of its leader do not wait for it.
+//! What is answered after a partition has another leader is ignored by the partition itself. A partition that cannot
+//! go on waits for `replica.fetch.backoff.ms`, out of the session meanwhile; the others of its leader do not wait for it.
+//! One that changes to this leader does not wait for the fetch on its way either, which may take as long as
+//! `replica.fetch.wait.max.ms`: acks=all of its new leader would wait as long.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
 use super::divergence::Resume;
+use super::fetchers::Sources;
 use super::fetching::{Answered, Key, Session, key_of};
 use super::following::{Position, Sent, Taken};
 use super::leader::LogOffsets;
 use super::partition::{Partition, PartitionError};
 use super::throttle::Throttle;
-use crate::config::BrokerConfig;
-use crate::net::outgoing::{Address, Connection, ConnectionError, ConnectionOptions};
+use crate::net::outgoing::{Connection, ConnectionError, ConnectionOptions};
 use crate::protocol::messages::fetch_request::FetchRequest;
 use crate::protocol::messages::fetch_response::PartitionData;
 use crate::protocol::messages::list_offsets_request::{
@@ -29,145 +31,62 @@ use crate::protocol::messages::list_offsets_request::{
 };
 use crate::protocol::{ErrorCode, Records};
 use crate::storage::EpochEnd;
-use crate::types::{BrokerId, Clock, LeaderEpoch, Offset};
+use crate::types::{BrokerId, LeaderEpoch, Offset};
 
 /// The special times of ListOffsets.
 const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
+pub(super) const EARLIEST: i64 = -2;
 /// From this version on a follower names itself with its broker's epoch.
 const REPLICA_STATE_FROM: i16 = 15;
+/// How often a fetch on its way is given up at the most: the next one has to name every partition.
+const GIVE_UP_PAUSE: Duration = Duration::from_secs(1);
 
-/// What fetchers need of the broker that they run in.
-pub trait Sources: Send + Sync + 'static {
-    /// Where other brokers reach `broker`.
-    fn address(&self, broker: BrokerId) -> Option<Address>;
-    /// The configuration in force.
-    fn config(&self) -> Arc<BrokerConfig>;
-    /// This broker, and its epoch.
-    fn identity(&self) -> (BrokerId, i64);
-    /// Time.
-    fn clock(&self) -> &Arc<dyn Clock>;
-    /// Whether this broker's replica is in sync with its leader.
-    fn is_in_sync(&self, partition: &Partition) -> bool;
-    /// A partition's disk may have failed.
-    fn note_failure(&self, partition: &Partition, error: &PartitionError);
-}
-
-/// All fetchers of a broker.
-pub struct Fetchers {
-    sources: Arc<dyn Sources>,
-    throttle: Arc<Throttle>,
-    inner: Mutex<Inner>,
-}
-
-#[derive(Default)]
-struct Inner {
-    workers: HashMap<(i32, usize), Worker>,
-    assigned: HashMap<Key, (i32, usize)>,
-}
-
-struct Worker {
-    inbox: Arc<Inbox>,
-    task: JoinHandle<()>,
-    partitions: usize,
-}
+/// The first pause after the leader knew of another leader than this follower; it doubles.
+const DISAGREEMENT_PAUSE: Duration = Duration::from_millis(10);
+const DISAGREEMENTS_MAX: u32 = 10;
 
 /// What a fetcher is told.
 #[derive(Default)]
-struct Inbox {
+pub(super) struct Inbox {
     orders: Mutex<Vec<Order>>,
     wake: Notify,
+    /// A partition has changed its leader, and its new one waits for this follower.
+    is_urgent: AtomicBool,
 }
 
-enum Order {
+pub(super) enum Order {
     Begin(Arc<Partition>),
     End(Key),
 }
 
 impl Inbox {
-    fn put(&self, order: Order) {
+    pub(super) fn put(&self, order: Order) {
+        let is_urgent = match &order {
+            // The first leader of a new topic has nobody waiting yet.
+            Order::Begin(partition) => partition.following().is_some_and(|it| it.epoch > LeaderEpoch(0)),
+            Order::End(_) => false,
+        };
         self.orders.lock().push(order);
+        self.is_urgent.fetch_or(is_urgent, Ordering::AcqRel);
         self.wake.notify_one();
     }
-}
 
-impl Fetchers {
-    /// Nothing is fetched yet.
-    #[must_use]
-    pub fn new(sources: Arc<dyn Sources>) -> Self {
-        Self { sources, throttle: Arc::default(), inner: Mutex::default() }
+    fn take(&self) -> Vec<Order> {
+        // Before the orders: one that comes in between stays urgent.
+        self.is_urgent.store(false, Ordering::Release);
+        std::mem::take(&mut *self.orders.lock())
     }
 
-    /// Begins, ends or changes the fetching for partitions whose role has changed. Needs tokio's runtime.
-    pub fn follow(&self, changed: &[Arc<Partition>]) {
-        let fetchers = self.sources.config().replication.fetchers;
-        let mut inner = self.inner.lock();
-        for partition in changed {
-            let key = key_of(partition);
-            let following = partition.following().filter(|following| following.leader != BrokerId::NONE);
-            inner.end(&key);
-            if let Some(following) = following {
-                let slot = (following.leader.0, key.slot(fetchers));
-                inner.begin(slot, key, partition, self);
-            }
+    /// Resolves when something has come that cannot wait. Whoever waits takes the orders next.
+    async fn urgent(&self) {
+        while !self.is_urgent.load(Ordering::Acquire) {
+            self.wake.notified().await;
         }
-        inner.rest();
-    }
-
-    /// Ends all fetching.
-    pub async fn close(&self) {
-        let workers = std::mem::take(&mut self.inner.lock().workers);
-        for worker in workers.into_values() {
-            worker.task.abort();
-            // Cancelled is what it should be.
-            let _ = worker.task.await;
-        }
-    }
-}
-
-impl Inner {
-    fn begin(&mut self, slot: (i32, usize), key: Key, partition: &Arc<Partition>, fetchers: &Fetchers) {
-        let worker = self.workers.entry(slot).or_insert_with(|| {
-            let inbox = Arc::new(Inbox::default());
-            let fetcher = Fetcher {
-                leader: BrokerId(slot.0),
-                sources: Arc::clone(&fetchers.sources),
-                throttle: Arc::clone(&fetchers.throttle),
-                inbox: Arc::clone(&inbox),
-                connection: None,
-                session: Session::default(),
-                partitions: HashMap::new(),
-                delayed: HashMap::new(),
-                is_cut_off: false,
-            };
-            Worker { inbox, task: tokio::spawn(fetcher.run()), partitions: 0 }
-        });
-        worker.partitions += 1;
-        worker.inbox.put(Order::Begin(Arc::clone(partition)));
-        self.assigned.insert(key, slot);
-    }
-
-    fn end(&mut self, key: &Key) {
-        let Some(slot) = self.assigned.remove(key) else { return };
-        if let Some(worker) = self.workers.get_mut(&slot) {
-            worker.partitions -= 1;
-            worker.inbox.put(Order::End(*key));
-        }
-    }
-
-    /// A fetcher without partitions ends.
-    fn rest(&mut self) {
-        self.workers.retain(|_, worker| {
-            if worker.partitions == 0 {
-                worker.task.abort();
-            }
-            worker.partitions > 0
-        });
     }
 }
 
 /// One connection to one leader.
-struct Fetcher {
+pub(super) struct Fetcher {
     leader: BrokerId,
     sources: Arc<dyn Sources>,
     throttle: Arc<Throttle>,
@@ -177,12 +96,39 @@ struct Fetcher {
     partitions: HashMap<Key, Arc<Partition>>,
     /// Until when they wait.
     delayed: HashMap<Key, Duration>,
+    /// How often in a row the two sides did not know of the same leader.
+    disagreements: HashMap<Key, u32>,
     /// The leader cannot be reached, and that has been said.
     is_cut_off: bool,
+    /// From when on a fetch on its way may be given up again.
+    may_give_up_at: Duration,
 }
 
 impl Fetcher {
-    async fn run(mut self) {
+    /// One without partitions.
+    pub(super) fn new(
+        leader: BrokerId,
+        sources: Arc<dyn Sources>,
+        throttle: Arc<Throttle>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        Self {
+            leader,
+            sources,
+            throttle,
+            inbox,
+            connection: None,
+            session: Session::default(),
+            partitions: HashMap::new(),
+            delayed: HashMap::new(),
+            disagreements: HashMap::new(),
+            is_cut_off: false,
+            may_give_up_at: Duration::ZERO,
+        }
+    }
+
+    /// Fetches until it is aborted.
+    pub(super) async fn run(mut self) {
         loop {
             self.take_orders();
             self.wake_delayed();
@@ -215,17 +161,18 @@ impl Fetcher {
     }
 
     fn take_orders(&mut self) {
-        let orders = std::mem::take(&mut *self.inbox.orders.lock());
-        for order in orders {
+        for order in self.inbox.take() {
             match order {
                 Order::Begin(partition) => {
                     let key = key_of(&partition);
                     self.delayed.remove(&key);
+                    self.disagreements.remove(&key);
                     self.session.touch(key);
                     self.partitions.insert(key, partition);
                 }
                 Order::End(key) => {
                     self.delayed.remove(&key);
+                    self.disagreements.remove(&key);
                     self.session.forget(key);
                     self.partitions.remove(&key);
                 }
@@ -259,9 +206,21 @@ impl Fetcher {
     }
 
     fn delay(&mut self, key: Key) {
-        let until = self.sources.clock().elapsed() + self.backoff();
+        self.delay_for(key, self.backoff());
+    }
+
+    fn delay_for(&mut self, key: Key, pause: Duration) {
+        let until = self.sources.clock().elapsed() + pause;
         self.session.forget(key);
         self.delayed.insert(key, until);
+    }
+
+    /// The two sides learn of a new leader within milliseconds of each other: a short wait at first.
+    fn disagree(&mut self, key: Key) {
+        let times = self.disagreements.entry(key).or_default();
+        let pause = DISAGREEMENT_PAUSE.saturating_mul(1 << (*times).min(DISAGREEMENTS_MAX));
+        *times = times.saturating_add(1);
+        self.delay_for(key, pause.min(self.backoff()));
     }
 
     /// One request and its answer; `false` where none of the partitions can be fetched now.
@@ -296,7 +255,16 @@ impl Fetcher {
             request.replica_state = Default::default();
         }
         let timeout = Duration::from_millis(u64::try_from(settings.socket_timeout_ms).unwrap_or(0));
-        let response = connection.start(&request, version, timeout)?.answer().await?;
+        let pending = connection.start(&request, version, timeout)?;
+        let response = tokio::select! {
+            response = pending.answer() => response?,
+            () = self.urgent() => {
+                // Nothing of that fetch counts: the connection goes with it, and the next one begins a session.
+                self.may_give_up_at = self.sources.clock().elapsed() + GIVE_UP_PAUSE;
+                self.connection = None;
+                return Ok(true);
+            }
+        };
         match self.session.answered(version, response) {
             Answered::Partitions(answers) => {
                 for (key, asked, data) in answers {
@@ -316,6 +284,12 @@ impl Fetcher {
             }
         }
         Ok(true)
+    }
+
+    /// Resolves when the fetch on its way should be given up for a partition that cannot wait for it.
+    async fn urgent(&self) {
+        self.inbox.urgent().await;
+        self.sources.clock().wait_until(self.may_give_up_at).await;
     }
 
     async fn connected(&mut self) -> Result<Connection, ConnectionError> {
@@ -350,11 +324,16 @@ impl Fetcher {
             }
             code => {
                 debug!(partition = %partition.id(), leader = %self.leader, "cannot be fetched: {}", code.name());
+                if is_about_the_leader(code) {
+                    return self.disagree(key);
+                }
                 Ok(false)
             }
         };
         match outcome {
-            Ok(true) => {}
+            Ok(true) => {
+                self.disagreements.remove(&key);
+            }
             Ok(false) => self.delay(key),
             Err(error) => {
                 warn!(partition = %partition.id(), leader = %self.leader, "what came is not stored: {error}");
@@ -473,224 +452,14 @@ impl Fetcher {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::path::{Path, PathBuf};
-
-    use super::*;
-    use crate::config::{Layers, TopicConfig};
-    use crate::metadata::PartitionRegistration;
-    use crate::net::outgoing::fake::{Asked, Reply, listen};
-    use crate::protocol::ApiKey;
-    use crate::protocol::messages::fetch_response::{EpochEndOffset, FetchResponse, FetchableTopicResponse};
-    use crate::protocol::messages::list_offsets_response::{
-        ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
-    };
-    use crate::record::{BatchBuilder, Compression};
-    use crate::replication::surroundings::Surroundings;
-    use crate::replication::{Acks, Isolation, ReadSpec, ReplicaFetch};
-    use crate::storage::{Log, LogHome, LogOptions, RealDisk};
-    use crate::types::{SystemClock, TopicPartition, Uuid};
-
-    const TOPIC: Uuid = Uuid([5; 16]);
-
-    fn replica(node: i32, folder: &Path) -> Arc<Partition> {
-        let id = TopicPartition::from_dir_name("t-0").unwrap();
-        let home = LogHome::new(RealDisk::new());
-        let folder = folder.join(node.to_string());
-        std::fs::create_dir(&folder).unwrap();
-        let log = Log::create(&home, &folder.join("t-0"), id.clone(), None, LogOptions::default(), 0);
-        let around = Arc::new(Surroundings::new(BrokerId(node), SystemClock::new()));
-        Arc::new(Partition::new(id, TOPIC, around, Arc::new(TopicConfig::default()), log.unwrap()))
-    }
-
-    fn registration(leader: i32, leader_epoch: i32) -> PartitionRegistration {
-        let (replicas, isr) = (vec![1, 2], vec![1, 2]);
-        PartitionRegistration { replicas, isr, leader, leader_epoch, ..PartitionRegistration::default() }
-    }
-
-    fn append(partition: &Partition, values: &[&str]) {
-        for value in values {
-            let mut builder = BatchBuilder::new(Compression::NONE);
-            builder.append(0, None, Some(value.as_bytes()), []);
-            partition.append(&builder.build().unwrap(), Acks::Leader, 0).unwrap();
-        }
-    }
-
-    /// Answers as a leader, without sessions and without waiting.
-    fn lead(partition: &Partition, mut asked: Asked) -> Reply {
-        match asked.key() {
-            ApiKey::ApiVersions => asked.answer_api_versions(),
-            ApiKey::Fetch => {
-                let request: FetchRequest = asked.read();
-                let answers = request.topics.iter().flat_map(|topic| &topic.partitions).map(|wanted| {
-                    let spec = ReadSpec {
-                        from: Offset(wanted.fetch_offset),
-                        max_bytes: 1 << 20,
-                        at_least_one: true,
-                        isolation: Isolation::Uncommitted,
-                        current_leader_epoch: wanted.current_leader_epoch,
-                        last_fetched_epoch: wanted.last_fetched_epoch,
-                        leader_only: true,
-                    };
-                    let fetch = ReplicaFetch {
-                        replica: request.replica_state.replica_id,
-                        broker_epoch: request.replica_state.replica_epoch,
-                        fetch_offset: spec.from,
-                        log_start_offset: Offset(wanted.log_start_offset),
-                    };
-                    data_of(partition.read_for_replica(&spec, &fetch, true).map(|(outcome, _)| outcome))
-                });
-                let topic = FetchableTopicResponse {
-                    topic_id: TOPIC,
-                    partitions: answers.collect(),
-                    ..FetchableTopicResponse::default()
-                };
-                asked.answer(&FetchResponse { responses: vec![topic], ..FetchResponse::default() })
-            }
-            _ => {
-                let request: ListOffsetsRequest = asked.read();
-                let timestamp = request.topics[0].partitions[0].timestamp;
-                let offset = partition.with_log_anyway(|log| match timestamp {
-                    EARLIEST => log.log_start_offset(),
-                    _ => log.log_end_offset(),
-                });
-                let answer = ListOffsetsPartitionResponse {
-                    offset: offset.0,
-                    ..ListOffsetsPartitionResponse::default()
-                };
-                let topic = ListOffsetsTopicResponse {
-                    partitions: vec![answer],
-                    ..ListOffsetsTopicResponse::default()
-                };
-                asked.answer(&ListOffsetsResponse { topics: vec![topic], ..ListOffsetsResponse::default() })
-            }
-        }
-    }
-
-    fn data_of(read: Result<crate::replication::ReadOutcome, PartitionError>) -> PartitionData {
-        let Ok(read) = read else {
-            return PartitionData {
-                error_code: ErrorCode::OffsetOutOfRange.code(),
-                ..PartitionData::default()
-            };
-        };
-        let mut data = PartitionData {
-            high_watermark: read.high_watermark.0,
-            log_start_offset: read.log_start_offset.0,
-            records: Some(Records::Inline(read.region.map(|it| it.read().unwrap()).unwrap_or_default())),
-            ..PartitionData::default()
-        };
-        if let Some((epoch, end_offset)) = read.diverging {
-            data.diverging_epoch =
-                EpochEndOffset { epoch: epoch.0, end_offset: end_offset.0, ..EpochEndOffset::default() };
-        }
-        data
-    }
-
-    /// Node 2, whose leader is at `socket`.
-    struct Node2 {
-        socket: PathBuf,
-        config: Arc<BrokerConfig>,
-        clock: Arc<dyn Clock>,
-    }
-
-    impl Sources for Node2 {
-        fn address(&self, _: BrokerId) -> Option<Address> {
-            Some(Address::Unix(self.socket.clone()))
-        }
-
-        fn config(&self) -> Arc<BrokerConfig> {
-            Arc::clone(&self.config)
-        }
-
-        fn identity(&self) -> (BrokerId, i64) {
-            (BrokerId(2), 7)
-        }
-
-        fn clock(&self) -> &Arc<dyn Clock> {
-            &self.clock
-        }
-
-        fn is_in_sync(&self, _: &Partition) -> bool {
-            true
-        }
-
-        fn note_failure(&self, _: &Partition, _: &PartitionError) {}
-    }
-
-    async fn until(partition: &Partition, is_so: impl Fn(&mut Log) -> bool) {
-        let clock = SystemClock::new();
-        while !partition.with_log_anyway(&is_so) {
-            assert!(clock.elapsed() < Duration::from_secs(60), "it does not come");
-            clock.wait(Duration::from_millis(1)).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_follower_becomes_what_its_leader_is_over_the_wire() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("leader");
-        let (leader, follower) = (replica(1, folder.path()), replica(2, folder.path()));
-        // What the follower wrote when it led is not what the leader has there.
-        follower.assume(&registration(2, 1));
-        append(&follower, &["mine", "mine as well"]);
-        leader.assume(&registration(1, 2));
-        append(&leader, &["one", "two", "three"]);
-        listen(&socket, {
-            let leader = Arc::clone(&leader);
-            move |asked| lead(&leader, asked)
-        });
-        let flags = vec![("replica.fetch.backoff.ms".to_owned(), "1".to_owned())];
-        let layers = Layers { flags, dirs: vec![folder.path().to_owned()], ..Layers::default() };
-        let (config, _) = BrokerConfig::load(layers).unwrap();
-        let fetchers =
-            Fetchers::new(Arc::new(Node2 { socket, config: Arc::new(config), clock: SystemClock::new() }));
-        follower.assume(&registration(1, 2));
-        fetchers.follow(&[Arc::clone(&follower)]);
-        until(&leader, |log| log.high_watermark() == Offset(3)).await;
-        until(&follower, |log| log.high_watermark() == Offset(3)).await;
-        // Behind the follower's back the leader's log begins later: it begins there, too.
-        append(&leader, &["four"]);
-        until(&leader, |log| log.high_watermark() == Offset(4)).await;
-        leader.delete_records_before(Some(Offset(3))).unwrap();
-        until(&follower, |log| log.log_start_offset() == Offset(3)).await;
-        let bytes = |partition: &Partition| {
-            partition.with_log_anyway(|log| {
-                let read = log.read(Offset(3), log.log_end_offset(), 1 << 20, true).unwrap();
-                read.into_slice().unwrap().region.read().unwrap()
-            })
-        };
-        assert_eq!(bytes(&leader), bytes(&follower));
-        // It does not follow any more, and nothing is fetched.
-        follower.assume(&registration(2, 3));
-        fetchers.follow(&[Arc::clone(&follower)]);
-        assert!(fetchers.inner.lock().workers.is_empty());
-        fetchers.close().await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_follower_that_has_nothing_of_what_is_left_begins_where_its_leader_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("leader");
-        let (leader, follower) = (replica(1, folder.path()), replica(2, folder.path()));
-        let alone = PartitionRegistration { replicas: vec![1], isr: vec![1], ..registration(1, 1) };
-        leader.assume(&alone);
-        append(&leader, &["one", "two", "three"]);
-        leader.delete_records_before(Some(Offset(2))).unwrap();
-        leader.assume(&registration(1, 2));
-        listen(&socket, {
-            let leader = Arc::clone(&leader);
-            move |asked| lead(&leader, asked)
-        });
-        let layers = Layers { dirs: vec![folder.path().to_owned()], ..Layers::default() };
-        let (config, _) = BrokerConfig::load(layers).unwrap();
-        let fetchers =
-            Fetchers::new(Arc::new(Node2 { socket, config: Arc::new(config), clock: SystemClock::new() }));
-        follower.assume(&registration(1, 2));
-        fetchers.follow(&[Arc::clone(&follower)]);
-        until(&follower, |log| log.log_start_offset() == Offset(2) && log.log_end_offset() == Offset(3))
-            .await;
-        fetchers.close().await;
-    }
+/// One of the two sides has not heard of a change yet.
+fn is_about_the_leader(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::NotLeaderOrFollower
+            | ErrorCode::FencedLeaderEpoch
+            | ErrorCode::UnknownLeaderEpoch
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::UnknownTopicOrPartition
+    )
 }

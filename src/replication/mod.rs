@@ -6,7 +6,8 @@
 
 pub mod divergence;
 pub mod fetch_session;
-pub mod fetcher;
+mod fetcher;
+pub mod fetchers;
 pub mod fetching;
 pub mod following;
 pub mod leader;
@@ -23,7 +24,7 @@ pub mod waiters;
 
 pub use divergence::{Relation, Resume};
 pub use fetch_session::{FetchItem, Outcome, SessionCache, TopicKey};
-pub use fetcher::{Fetchers, Sources};
+pub use fetchers::{Fetchers, Sources};
 pub use following::{Position, Sent, Taken};
 pub use leader::{After, FetchRefused, Granted, Leader, LogOffsets, Proposal, ReplicaFetch, Standing, Terms};
 pub use manager::{Partitions, Topic};

@@ -4,6 +4,7 @@ use super::call::{Call, code};
 use super::dispatch;
 use super::node::Node;
 use super::session::Session;
+use crate::controller::Controller;
 use crate::metadata::record::LEVELS;
 use crate::metadata::{Image, METADATA_VERSION, VersionRange};
 use crate::net::{Answer, Reply};
@@ -29,7 +30,7 @@ pub fn handle(node: &Node, session: &mut Session, call: &Call) -> Result<Reply, 
         return Ok(call.reply(&response));
     }
     session.greet(&request.client_software_name, &request.client_software_version);
-    Ok(call.reply(&response(dispatch::served(), &node.image(), supported(node))))
+    Ok(call.reply(&response(dispatch::served(), &node.controller, supported(node))))
 }
 
 /// The same at the controller's listener, with the APIs that are served there.
@@ -38,7 +39,7 @@ pub fn handle(node: &Node, session: &mut Session, call: &Call) -> Result<Reply, 
 /// The request is malformed.
 pub fn of_controller(
     apis: impl Iterator<Item = &'static Api>,
-    image: &Image,
+    controller: &Controller,
     session: &mut Session,
     call: &Call,
 ) -> Result<Reply, DecodeError> {
@@ -51,7 +52,7 @@ pub fn of_controller(
         max_version,
         ..SupportedFeatureKey::default()
     });
-    Ok(call.reply(&response(apis, image, features.collect())))
+    Ok(call.reply(&response(apis, controller, features.collect())))
 }
 
 /// The answer to a version that does not exist: version 0, with the versions of ApiVersions itself, so that
@@ -73,9 +74,10 @@ pub fn unsupported_version(call: &Call) -> Answer {
 
 fn response(
     apis: impl Iterator<Item = &'static Api>,
-    image: &Image,
+    controller: &Controller,
     supported_features: Vec<SupportedFeatureKey>,
 ) -> ApiVersionsResponse {
+    let image = controller.image();
     let api_keys = apis.map(|api| ApiVersion {
         api_key: api.key as i16,
         min_version: api.lowest_announced(),
@@ -85,7 +87,7 @@ fn response(
     ApiVersionsResponse {
         api_keys: api_keys.collect(),
         supported_features,
-        finalized_features: finalized(image),
+        finalized_features: finalized(&image, controller.kraft_version()),
         finalized_features_epoch: image.end_offset().0 - 1,
         ..ApiVersionsResponse::default()
     }
@@ -104,14 +106,17 @@ fn supported(node: &Node) -> Vec<SupportedFeatureKey> {
     features.into_iter().map(feature).collect()
 }
 
-fn finalized(image: &Image) -> Vec<FinalizedFeatureKey> {
-    let feature = |(name, level): (&String, &i16)| FinalizedFeatureKey {
-        name: Str::from(name.as_str()),
-        max_version_level: *level,
-        min_version_level: *level,
+/// The quorum's protocol has no record of a feature's level, but one of its own.
+fn finalized(image: &Image, kraft_version: i16) -> Vec<FinalizedFeatureKey> {
+    let feature = |(name, level): (&str, i16)| FinalizedFeatureKey {
+        name: Str::from(name),
+        max_version_level: level,
+        min_version_level: level,
         ..FinalizedFeatureKey::default()
     };
-    image.features().iter().filter(|(_, level)| **level > 0).map(feature).collect()
+    let levels = image.features().iter().map(|(name, level)| (name.as_str(), *level));
+    let levels = levels.chain([("kraft.version", kraft_version)]);
+    levels.filter(|(_, level)| *level > 0).map(feature).collect()
 }
 
 /// KIP-511: letters, digits, `-` and `.`, neither of these two first or last.

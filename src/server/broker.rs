@@ -1,4 +1,4 @@
-//! A running broker, and its end.
+//! A running node, and its end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{info, warn};
 
 use super::lifecycle::{self, Registration};
+use super::lone_controller::LoneController;
 use super::node::Node;
-use super::quorum::QuorumService;
+use super::quorum::door::Door;
 use crate::config::ListenAddress;
 use crate::net::Peer;
 use crate::net::listener::Gate;
 use crate::net::socket::Socket;
-use crate::storage::LogPoint;
+use crate::storage::{LogDirectories, LogPoint};
 
 /// How long a stop waits for clients to take the answers they are owed.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many logs are closed at a time, for each processor: they wait for the disk, not for it.
 const CLOSING_THREADS: usize = 8;
@@ -29,7 +30,7 @@ const CLOSING_THREADS: usize = 8;
 pub struct Ready {
     /// `node.id`.
     pub node: i32,
-    /// Where clients are served, with the real ports.
+    /// Where clients are served, with the real ports; nowhere by a controller alone.
     pub listeners: Vec<ListenAddress>,
     /// Where the quorum is served; none for a node that is alone.
     pub controllers: Vec<ListenAddress>,
@@ -37,8 +38,11 @@ pub struct Ready {
 
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ready node={} listener=", self.node)?;
-        list(f, &self.listeners)?;
+        write!(f, "ready node={}", self.node)?;
+        if !self.listeners.is_empty() {
+            f.write_str(" listener=")?;
+            list(f, &self.listeners)?;
+        }
         if self.controllers.is_empty() {
             return Ok(());
         }
@@ -75,18 +79,29 @@ pub enum StopError {
     Broken(String),
 }
 
-/// A running broker. Dropping it without [`Broker::shutdown`] is what a crash is.
+/// A running node: a broker, or a controller alone. Dropping it without [`Broker::shutdown`] is what a crash is.
 pub struct Broker {
+    pub(super) part: Part,
+    pub(super) ready: Ready,
+}
+
+/// What runs.
+pub(super) enum Part {
+    Broker(Box<Serving>),
+    Controller(Box<LoneController>),
+}
+
+/// The parts of a broker, and of its controller where it is one.
+pub(super) struct Serving {
     pub(super) node: Arc<Node>,
     pub(super) gate: Gate<Node>,
     /// The quorum's door.
-    pub(super) quorum: Option<Gate<QuorumService>>,
+    pub(super) quorum: Option<Door>,
     /// What it is registered as, in a cluster of several.
     pub(super) registration: Option<Registration>,
     pub(super) tasks: Vec<JoinHandle<()>>,
     /// They end by themselves when the broker stops.
     pub(super) workers: Vec<JoinHandle<()>>,
-    pub(super) ready: Ready,
     pub(super) threads: usize,
 }
 
@@ -100,14 +115,21 @@ impl Broker {
     /// Serves a connected stream: the embedded mode's way in.
     pub fn attach(&self, stream: UnixStream) {
         let peer = Peer { listener: "PLAINTEXT".into(), address: "embedded".into(), ip: None };
-        self.gate.attach(Socket::Unix(stream), peer);
+        if let Part::Broker(serving) = &self.part {
+            serving.gate.attach(Socket::Unix(stream), peer);
+        }
     }
 
-    /// Resolves when the broker can no longer serve: every log directory has failed.
+    /// Resolves when the node can no longer serve: every log directory has failed.
     pub async fn failed(&self) {
-        let mut failed = self.node.failures.failed.subscribe();
-        // The sender lives in the node.
-        let _ = failed.wait_for(|failed| *failed).await;
+        match &self.part {
+            Part::Broker(serving) => {
+                let mut failed = serving.node.failures.failed.subscribe();
+                // The sender lives in the node.
+                let _ = failed.wait_for(|failed| *failed).await;
+            }
+            Part::Controller(controller) => controller.failed().await,
+        }
     }
 
     /// Stops in order: what was read is answered, logs are closed, directories marked clean.
@@ -115,7 +137,16 @@ impl Broker {
     /// # Errors
     /// [`StopError`]: not every directory is clean.
     pub async fn shutdown(self) -> Result<(), StopError> {
-        let Self { node, gate, quorum, registration, tasks, workers, threads, .. } = self;
+        match self.part {
+            Part::Broker(serving) => serving.shutdown().await,
+            Part::Controller(controller) => controller.shutdown().await,
+        }
+    }
+}
+
+impl Serving {
+    async fn shutdown(self) -> Result<(), StopError> {
+        let Self { node, gate, quorum, registration, tasks, workers, threads } = self;
         if let Some(registration) = registration
             && node.config().cluster.controlled_shutdown_enable
         {
@@ -142,13 +173,18 @@ impl Broker {
         if let Some(quorum) = quorum {
             quorum.close(DRAIN_PATIENCE).await;
         }
-        mark_clean(&node, &points, broker_epoch)
+        mark_clean(&node.directories, &points, broker_epoch)
     }
 }
 
-fn mark_clean(node: &Node, points: &[LogPoint], broker_epoch: i64) -> Result<(), StopError> {
-    let all = node.directories.all().len() + node.directories.failed().len();
-    let clean = node.directories.finish_clean(points, broker_epoch);
+/// Marks the directories clean, the last thing that is done.
+pub(super) fn mark_clean(
+    directories: &LogDirectories,
+    points: &[LogPoint],
+    broker_epoch: i64,
+) -> Result<(), StopError> {
+    let all = directories.all().len() + directories.failed().len();
+    let clean = directories.finish_clean(points, broker_epoch);
     if clean < all {
         warn!("{} of {all} log directories are not marked clean", all - clean);
         return Err(StopError::Unclean { unclean: all - clean, all });

@@ -112,7 +112,12 @@ pub(super) async fn register(
     let deadline = clock.elapsed() + Duration::from_millis(patience_ms);
     let mut last = None;
     loop {
-        let answer = controller.register_broker(registration.of_broker()).await;
+        let answer = tokio::select! {
+            answer = controller.register_broker(registration.of_broker()) => answer,
+            () = clock.wait_until(deadline) => {
+                return Err(StartError::Registration(last.unwrap_or(ErrorCode::NotController)));
+            }
+        };
         let code = ErrorCode::from_wire(answer.error_code);
         match code {
             ErrorCode::None => {
@@ -125,7 +130,10 @@ pub(super) async fn register(
                             .is_some_and(|broker| broker.epoch >= answer.broker_epoch)
                     })
                     .await;
-                register_controller(controller, registration).await;
+                if let Err(code) = register_controller(controller, registration).await {
+                    // No reason not to serve.
+                    warn!(code = code.name(), "this node's registration as a controller is refused");
+                }
                 info!(epoch = answer.broker_epoch, "registered");
                 return Ok(answer.broker_epoch);
             }
@@ -145,13 +153,19 @@ pub(super) async fn register(
     }
 }
 
-/// A controller is known by its registration too; what is refused here is no reason not to serve.
-async fn register_controller(controller: &Controller, registration: &Registration) {
-    let Some(endpoint) = &registration.controller_endpoint else { return };
+/// A controller is known by its registration too. A node that is none has nothing to say.
+///
+/// # Errors
+/// It was refused, or nobody answered.
+pub(super) async fn register_controller(
+    controller: &Controller,
+    registration: &Registration,
+) -> Result<(), ErrorCode> {
+    let Some(endpoint) = &registration.controller_endpoint else { return Ok(()) };
     let answer = controller.register_controller(registration.of_controller(endpoint)).await;
-    if answer.error_code != 0 {
-        let code = ErrorCode::from_wire(answer.error_code);
-        warn!(code = code.name(), "this node's registration as a controller is refused");
+    match ErrorCode::from_wire(answer.error_code) {
+        ErrorCode::None => Ok(()),
+        code => Err(code),
     }
 }
 

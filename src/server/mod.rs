@@ -28,6 +28,7 @@ mod lifecycle;
 mod lifeline;
 mod list_offsets;
 mod log_dirs;
+mod lone_controller;
 mod metadata;
 mod mover;
 mod nearest;
@@ -41,6 +42,7 @@ mod sources;
 mod standing;
 mod start;
 mod topics;
+mod whereabouts;
 
 pub use broker::{Broker, Ready, StopError};
 pub use start::{BrokerOptions, StartError};

@@ -11,23 +11,28 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
-use super::broker::{Broker, Ready};
+use super::broker::{Broker, Part, Ready, Serving};
 use super::flusher::Flusher;
 use super::groups::{self, Groups};
 use super::isr::{self, IsrQueue};
 use super::lifecycle::{self, Registration};
 use super::lifeline;
+use super::lone_controller::LoneController;
 use super::mover::{self, Mover};
 use super::node::{Failures, Node};
 use super::producers::ProducerIds;
 use super::quorum::QuorumService;
 use super::quorum::cluster;
+use super::quorum::door::{Door, DoorRuntime};
 use super::sources::NodeSources;
+use super::whereabouts::{self, Untold};
 use super::{cleaner, housekeeping};
 use crate::config::{AdvertisedListener, BrokerConfig, ListenAddress};
-use crate::controller::{Claimant, Controller, ControllerError, ControllerOptions, FoundMetadata};
+use crate::controller::{
+    Claimant, Controller, ControllerError, ControllerOptions, FoundMetadata, mark_incarnation,
+};
 use crate::metadata::{BrokerEndpoint, ConfigResource, Image};
 use crate::net::Limits;
 use crate::net::budget::Budget;
@@ -116,14 +121,28 @@ impl Broker {
     pub async fn start(options: BrokerOptions) -> Result<Self, StartError> {
         let BrokerOptions { config, clock, disk, listens } = options;
         let threads = available_parallelism().map_or(2, usize::from);
-        let (listeners, quorum_listeners) = if listens { bind(&config)? } else { Default::default() };
+        let door_runtime = match &config.quorum {
+            Some(quorum) if listens && quorum.is_controller => {
+                Some(DoorRuntime::new().map_err(|error| StartError::Broken(error.to_string()))?)
+            }
+            _ => None,
+        };
+        let (listeners, quorum_listeners) =
+            if listens { bind(&config, door_runtime.as_ref())? } else { Default::default() };
         let overrides = overrides(&config)?;
         let endpoints = endpoints(&config, &listeners);
         // Replaying and recovering block for as long as the disk takes.
         let opened = spawn_blocking(move || open_metadata(config, &disk, clock, endpoints)).await;
         let opened = opened.map_err(|error| StartError::Broken(error.to_string()))??;
-        let controllers = quorum_listeners.iter().map(|listener| listener.address().clone()).collect();
-        let quorum = open_quorum(&opened, quorum_listeners);
+        let controllers: Vec<ListenAddress> =
+            quorum_listeners.iter().map(|listener| listener.address().clone()).collect();
+        let quorum = door_runtime.map(|runtime| open_quorum(&opened, quorum_listeners, runtime));
+        let quorum = match quorum {
+            Some(door) if opened.config.quorum.as_ref().is_some_and(|quorum| !quorum.is_broker) => {
+                return Ok(lone_controller(opened, door, controllers));
+            }
+            quorum => quorum,
+        };
         let registration = join(&opened).await?;
         let node = spawn_blocking(move || open_logs(opened, threads)).await;
         let node = node.map_err(|error| StartError::Broken(error.to_string()))??;
@@ -139,7 +158,11 @@ impl Broker {
             listeners: listeners.iter().map(|listener| listener.address().clone()).collect(),
             controllers,
         };
-        tell_directories(&node).await;
+        let mut untold = Untold::default();
+        if !node.controller.is_member() {
+            // Its own controller answers at once.
+            untold.tell(&node).await;
+        }
         let mut tasks = vec![tokio::spawn(groups::run(Arc::clone(&node)))];
         node.groups.follow(&node);
         let mut workers = vec![
@@ -148,6 +171,7 @@ impl Broker {
             tokio::spawn(cleaner::run(Arc::clone(&node))),
             tokio::spawn(mover::run(Arc::clone(&node))),
             tokio::spawn(isr::run(Arc::clone(&node))),
+            tokio::spawn(whereabouts::run(Arc::clone(&node), untold)),
         ];
         if let Some(registration) = registration.clone() {
             workers.push(tokio::spawn(lifecycle::run(Arc::clone(&node), registration)));
@@ -158,8 +182,18 @@ impl Broker {
             // The sender lives in the node.
             let _ = node.unfenced.subscribe().wait_for(|unfenced| *unfenced).await;
         }
-        Ok(Self { registration, node, gate, quorum, tasks, workers, ready, threads })
+        let serving = Serving { registration, node, gate, quorum, tasks, workers, threads };
+        Ok(Self { part: Part::Broker(Box::new(serving)), ready })
     }
+}
+
+/// A node that is no broker is ready once its door is open: the others may wait for it.
+fn lone_controller(opened: Opened, door: Door, controllers: Vec<ListenAddress>) -> Broker {
+    let ready = Ready { node: opened.node_id, listeners: Vec::new(), controllers };
+    let registration = registration(&opened);
+    let Opened { controller, directories, clock, .. } = opened;
+    let controller = LoneController::start(registration, controller, door, directories, clock);
+    Broker { part: Part::Controller(Box::new(controller)), ready }
 }
 
 /// The metadata, open; the logs are not yet.
@@ -171,6 +205,8 @@ struct Opened {
     controller: Controller,
     /// What clients are told.
     endpoints: Vec<BrokerEndpoint>,
+    /// Its topics were made under the settings of a broker that was not klamm.
+    is_adopted: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -191,11 +227,12 @@ fn open_metadata(
     // A directory that is not for us stays as it is: everything is looked at before anything is written.
     let found = Controller::examine(&claimant(&config, &directories, node_id, &cluster_id)?)?;
     directories.claim(&cluster_id, node_id, random_id)?;
-    let config = if found.is_adopted(node_id) { adopted(config) } else { config };
+    let is_adopted = found.is_adopted(node_id);
+    let config = if is_adopted { adopted(config) } else { config };
     let config = Arc::new(config.with_node_id(node_id));
     let told = endpoints.clone();
     let controller = start_controller(found, &config, &directories, &clock, told, node_id, &cluster_id)?;
-    Ok(Opened { node_id, cluster_id, config, directories, controller, endpoints, clock })
+    Ok(Opened { node_id, cluster_id, config, directories, controller, endpoints, is_adopted, clock })
 }
 
 /// Opens the logs that the metadata has.
@@ -215,16 +252,16 @@ fn open_logs(opened: Opened, threads: usize) -> Result<Arc<Node>, StartError> {
 }
 
 /// Opens the controller's door: the others of the quorum must get in before this broker can be registered.
-fn open_quorum(opened: &Opened, listeners: Vec<Listener>) -> Option<Gate<QuorumService>> {
-    if !opened.controller.is_member() {
-        return None;
-    }
+fn open_quorum(opened: &Opened, listeners: Vec<Listener>, runtime: DoorRuntime) -> Door {
     let service = QuorumService::new(&opened.controller, &opened.cluster_id);
     let limits = limits(&opened.config);
     let quotas = ConnectionQuotas::new(usize::MAX, u32::MAX, HashMap::new());
     let gate = Gate::new(service, limits, quotas, Budget::new(usize::MAX / 2), Arc::clone(&opened.clock));
-    listeners.into_iter().for_each(|listener| gate.open(listener));
-    Some(gate)
+    {
+        let _inside = runtime.enter();
+        listeners.into_iter().for_each(|listener| gate.open(listener));
+    }
+    Door { gate, runtime }
 }
 
 /// One of several waits until the cluster has it: then the image says which logs are its own.
@@ -232,19 +269,24 @@ async fn join(opened: &Opened) -> Result<Option<Registration>, StartError> {
     if !opened.controller.is_member() {
         return Ok(None);
     }
-    let Opened { node_id, config, directories, controller, .. } = opened;
-    let registration = Registration {
+    let registration = registration(opened);
+    lifecycle::register(&opened.controller, &registration, &opened.config, &*opened.clock).await?;
+    Ok(Some(registration))
+}
+
+/// What this node says of itself in this life.
+fn registration(opened: &Opened) -> Registration {
+    let Opened { node_id, config, directories, .. } = opened;
+    Registration {
         node_id: *node_id,
         cluster_id: opened.cluster_id.clone(),
-        incarnation_id: random_id(),
+        incarnation_id: mark_incarnation(random_id(), opened.is_adopted),
         endpoints: opened.endpoints.clone(),
         controller_endpoint: controller_endpoint(config),
         rack: config.rack.clone(),
         log_dir_ids: directories.all().iter().filter_map(|directory| directory.id()).collect(),
         previous_broker_epoch: directories.clean_broker_epoch().unwrap_or(-1),
-    };
-    lifecycle::register(controller, &registration, config, &*opened.clock).await?;
-    Ok(Some(registration))
+    }
 }
 
 /// The configuration for a directory whose topics were made by a server.properties of Kafka.
@@ -373,18 +415,6 @@ fn assemble(
     })
 }
 
-/// Tells the metadata which log directories hold replicas that were made or found elsewhere than it says: somebody
-/// moved folders while no broker ran, a move ended before it was told, or this broker has chosen.
-async fn tell_directories(node: &Node) {
-    let misplaced = node.partitions.take_misplaced();
-    let count = misplaced.len();
-    match node.controller.assign_directories(misplaced).await {
-        Ok(()) if count > 0 => debug!(partitions = count, "the metadata knows where their logs are"),
-        Ok(()) => {}
-        Err(code) => warn!("the metadata does not follow where logs are: {}", code.message()),
-    }
-}
-
 /// Follows the images until the broker begins to stop: dynamic configuration first, then partitions. What it is at
 /// then it ends.
 async fn follow(node: Arc<Node>, quotas: ConnectionQuotas) {
@@ -410,7 +440,6 @@ async fn follow(node: Arc<Node>, quotas: ConnectionQuotas) {
             error!("the metadata could not be followed: {error}");
         }
         fetchers.follow(&node.partitions.take_changed());
-        tell_directories(&node).await;
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { break },
             () = node.stopping() => break,
@@ -441,12 +470,16 @@ fn in_force(config: &BrokerConfig, image: &Image, node_id: i32) -> BrokerConfig 
 }
 
 /// The listeners for clients, and those for the quorum.
-fn bind(config: &BrokerConfig) -> Result<(Vec<Listener>, Vec<Listener>), BindError> {
+fn bind(
+    config: &BrokerConfig,
+    door: Option<&DoorRuntime>,
+) -> Result<(Vec<Listener>, Vec<Listener>), BindError> {
     let backlog = i32::try_from(config.socket_listen_backlog_size).unwrap_or(i32::MAX);
     let bind = |it: &crate::config::Listener| Listener::bind(&it.name, &it.address, backlog);
     let clients = config.client_listeners().map(bind).collect::<Result<_, _>>()?;
     let controllers = config.controller_listeners();
     if config.quorum.is_some() {
+        let _inside = door.and_then(DoorRuntime::enter);
         return Ok((clients, controllers.map(bind).collect::<Result<_, _>>()?));
     }
     for controller in controllers {

@@ -149,6 +149,7 @@ class KafkaTools:
     CLASSES = {
         "acls": "AclCommand", "broker-api-versions": "BrokerApiVersionsCommand", "cluster": "ClusterTool", "console-consumer": "consumer.ConsoleConsumer",
         "console-producer": "ConsoleProducer", "consumer-groups": "consumer.group.ConsumerGroupCommand", "delete-records": "DeleteRecordsCommand", "dump-log": "DumpLogSegments",
+        "leader-election": "LeaderElectionCommand", "metadata-quorum": "MetadataQuorumCommand",
         "features": "FeatureCommand", "get-offsets": "GetOffsetShell", "log-dirs": "LogDirsCommand",
         "producer-perf-test": "ProducerPerformance", "reassign-partitions": "reassign.ReassignPartitionsCommand",
         "replica-verification": "ReplicaVerificationTool",

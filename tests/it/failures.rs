@@ -78,11 +78,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
         "clean and hard bounces under load: every acknowledged record is consumed",
         Waits(Replication),
     ),
-    (
-        "s1_3_replication_replica_failure_test",
-        "a producer makes progress once the ISR shrinks",
-        Waits(Replication),
-    ),
+    ("s1_3_replication_replica_failure_test", "a producer makes progress once the ISR shrinks", Shown),
     (
         "s1_3_reassign_partitions_test",
         "a shuffle of all assignments under load with bounces",
@@ -100,7 +96,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
         "one directory fails: leadership moves, the broker stays up, the other serves",
         Waits(Replication),
     ),
-    ("s1_3_snapshot_test", "controller snapshots are loaded and fetched", Waits(Quorum)),
+    ("s1_3_snapshot_test", "controller snapshots are loaded and fetched", Shown),
     (
         "s1_3_quorum_reconfiguration_test",
         "a controller added, the active one removed, under load",

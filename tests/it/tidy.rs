@@ -73,7 +73,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("security", &[]),
     ("metadata", &[]),
     ("coordinator", &[]),
-    ("replication", &["replication/manager.rs", "replication/fetcher.rs"]),
+    ("replication", &["replication/manager.rs", "replication/fetcher.rs", "replication/fetchers.rs"]),
     (
         "controller",
         &[

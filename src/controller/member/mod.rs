@@ -12,6 +12,7 @@ mod peers;
 mod start;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -287,6 +288,8 @@ impl Member {
         if let Some(office) = &mut self.office {
             office.go_on_from(Arc::clone(&self.image));
         }
+        // Who follows keeps snapshots of its own.
+        self.maintain();
         Ok(())
     }
 
@@ -313,6 +316,8 @@ impl Member {
     }
 
     fn publish(&mut self, image: Image) {
+        let kraft_version = self.quorum.membership().kraft_version_before(image.end_offset());
+        self.shared.kraft_version.store(kraft_version, Ordering::Relaxed);
         let before = std::mem::replace(&mut self.image, self.shared.publish(image));
         let changed = [ConfigResource::cluster_default(), ConfigResource::broker(self.node_id)]
             .iter()

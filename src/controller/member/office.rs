@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::metadata::Image;
 use crate::protocol::ErrorCode;
+use crate::protocol::messages::abort_transaction_record::AbortTransactionRecord;
 use crate::types::{LeaderEpoch, Offset};
 
 use super::super::decision::{Answer, Context, Decision, Refusal};
@@ -88,8 +89,17 @@ impl Member {
             next_start: 0,
         });
         tracing::info!(epoch = self.quorum.epoch().0, "this node is the active controller");
+        let mut records = Vec::new();
+        if self.image.in_transaction() {
+            tracing::warn!(
+                "a transaction of the metadata was left open by who led before; it counts for nothing"
+            );
+            records.push(AbortTransactionRecord::default().into());
+        }
         if self.image.features().is_empty() {
-            let records = driver::bootstrap(&self.bootstrap, &self.static_config);
+            records.append(&mut driver::bootstrap(&self.bootstrap, &self.static_config));
+        }
+        if !records.is_empty() {
             let begin = move |context: &mut Context<'_>| {
                 for record in &records {
                     if let Err(error) = context.builder.apply(record.clone()) {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -74,14 +75,19 @@ async fn run(
     answers: Answers,
 ) {
     let mut slots: HashMap<(String, u16), Slot> = HashMap::new();
+    let is_foreign = Arc::new(AtomicBool::new(false));
     let mut calls = JoinSet::new();
     while let Some(Outgoing { call, endpoint, request }) = outgoing.recv().await {
         let slot = slots.entry((endpoint.host.clone(), endpoint.port)).or_default();
         let (slot, options) = (Arc::clone(slot), options.clone());
         let (cluster_id, answers) = (Arc::clone(&cluster_id), Weak::clone(&answers));
+        let is_foreign = Arc::clone(&is_foreign);
         while calls.try_join_next().is_some() {}
         calls.spawn(async move {
             let result = ask(&slot, &endpoint, &options, &cluster_id, &request).await;
+            if let Ok(response) = &result {
+                note_foreign(&is_foreign, response, &endpoint, &cluster_id);
+            }
             if let Err(error) = &result {
                 tracing::debug!(%error, "a request inside the quorum has no answer");
             }
@@ -101,6 +107,18 @@ async fn run(
     }
     // The last words of a node that stops.
     while calls.join_next().await.is_some() {}
+}
+
+/// Says once that this node is in the wrong place: it would ask in vain for ever.
+fn note_foreign(is_said: &AtomicBool, response: &Response, endpoint: &Endpoint, cluster_id: &str) {
+    let code = response.error();
+    if code == ErrorCode::InconsistentClusterId && !is_said.swap(true, Ordering::Relaxed) {
+        let (host, port) = (&endpoint.host, endpoint.port);
+        tracing::error!(
+            code = code.name(),
+            "the quorum at {host}:{port} is of another cluster; this node's directory is of cluster {cluster_id}"
+        );
+    }
 }
 
 /// One request over the connection to `endpoint`, which is made where there is none.

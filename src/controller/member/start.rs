@@ -74,7 +74,7 @@ impl Controller {
         });
         let opened = ReplicaLog::open(&home, found, configured.collect(), Arc::clone(&options.clock))?;
         let Opened { log, membership, state, may_vote, image, bootstrap } = opened;
-        let shared = Shared::new(image, log.newest());
+        let shared = Shared::new(image, log.newest(), membership.kraft_version());
         let elapsed_ms = i64::try_from(options.clock.elapsed().as_millis()).unwrap_or(i64::MAX);
         let epoch_ms = now_ms.saturating_sub(elapsed_ms);
         let quorum = QuorumOptions {

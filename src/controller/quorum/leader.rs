@@ -112,25 +112,16 @@ impl<L: QuorumLog> Quorum<L> {
 
     /// LeaderChange; and, where the voters do not stand in the log yet, the quorum's version and its voters.
     fn first_batch(&mut self, now_ms: i64, granting: &[i32]) -> Result<Vec<u8>, LogFailure> {
-        let directory = |id: i32| {
-            let known = self.membership.voters().get(id).map(|voter| voter.key.directory_id);
-            known.unwrap_or_default()
-        };
-        let version = i16::from(self.membership.kraft_version() > 0);
-        let voter = |voter_id: i32| LeaderVoter {
-            voter_id,
-            voter_directory_id: if version > 0 { directory(voter_id) } else { Default::default() },
-            ..LeaderVoter::default()
-        };
+        // Kafka 4.3 knows a version with directory ids, and neither writes nor reads it.
+        let voter = |voter_id: i32| LeaderVoter { voter_id, ..LeaderVoter::default() };
         let change = LeaderChangeMessage {
-            version,
             leader_id: self.local.id,
             voters: self.membership.voters().iter().map(|known| voter(known.key.id)).collect(),
             granting_voters: granting.iter().map(|id| voter(*id)).collect(),
             ..LeaderChangeMessage::default()
         };
         let mut batch = BatchBuilder::new(Compression::NONE).control();
-        batch.append_control(now_ms, ControlType::LeaderChange, &encoded(&change, version)?);
+        batch.append_control(now_ms, ControlType::LeaderChange, &encoded(&change, 0)?);
         if let Some(voters) = self.voters_to_write_down() {
             let kraft = KRaftVersionRecord { kraft_version: 1, ..KRaftVersionRecord::default() };
             batch.append_control(now_ms, ControlType::KRaftVersion, &encoded(&kraft, 0)?);

@@ -206,6 +206,23 @@ pub enum Response {
     },
 }
 
+impl Response {
+    /// NONE, or why it was not done.
+    #[must_use]
+    pub fn error(&self) -> ErrorCode {
+        match self {
+            Self::Vote { error, .. }
+            | Self::BeginEpoch { error, .. }
+            | Self::EndEpoch { error, .. }
+            | Self::FetchSnapshot { error, .. }
+            | Self::UpdateVoter { error, .. }
+            | Self::VoterChange { error, .. }
+            | Self::ApiVersions { error, .. } => *error,
+            Self::Fetch(fetched) => fetched.error,
+        }
+    }
+}
+
 /// See [`Response::Fetch`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Fetched {

@@ -2,14 +2,18 @@
 //! A node that is not in office says so (NOT_CONTROLLER, NOT_LEADER_OR_FOLLOWER): nothing is passed on from here.
 
 pub(super) mod cluster;
+mod controllers;
+pub(super) mod door;
 mod envelope;
 mod peers;
 mod voters;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::api_versions;
 use super::call::{Call, Refusal};
@@ -32,7 +36,7 @@ use crate::protocol::messages::incremental_alter_configs_request::IncrementalAlt
 use crate::protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsRequest;
 use crate::protocol::messages::unregister_broker_request::UnregisterBrokerRequest;
 use crate::protocol::messages::update_features_request::UpdateFeaturesRequest;
-use crate::protocol::{Api, ApiKey, DecodeError, Request};
+use crate::protocol::{Api, ApiKey, DecodeError, ErrorCode, Request};
 
 pub(super) use voters::{add, describe, remove};
 
@@ -40,6 +44,26 @@ pub(super) use voters::{add, describe, remove};
 pub struct QuorumService {
     controller: Controller,
     cluster_id: String,
+    refusals: Refusals,
+}
+
+/// Whose requests were refused, so that each is said once: a node in the wrong place asks many times a second.
+#[derive(Default)]
+struct Refusals(Mutex<BTreeSet<(String, i16, i16)>>);
+
+/// How many are remembered; then it begins anew.
+const REFUSALS_MAX: usize = 1_000;
+
+impl Refusals {
+    /// Whether this is the first one of its kind from that host.
+    fn is_new(&self, peer: &str, api: ApiKey, code: ErrorCode) -> bool {
+        let host = peer.rsplit_once(':').map_or(peer, |(host, _)| host);
+        let mut known = self.0.lock();
+        if known.len() >= REFUSALS_MAX {
+            known.clear();
+        }
+        known.insert((host.to_owned(), api as i16, code.code()))
+    }
 }
 
 type Handler = fn(&Arc<QuorumService>, &mut Session, Call) -> Result<Reply, DecodeError>;
@@ -68,8 +92,7 @@ macro_rules! decided {
 static ROWS: &[Row] = &[
     row(ApiKey::Fetch, peers::fetch),
     row(ApiKey::ApiVersions, |service, session, call| {
-        let image = service.controller.image();
-        api_versions::of_controller(served(), &image, session, &call)
+        api_versions::of_controller(served(), &service.controller, session, &call)
     }),
     decided!(CreateTopics, CreateTopicsRequest, create_topics),
     decided!(DeleteTopics, DeleteTopicsRequest, delete_topics),
@@ -87,6 +110,7 @@ static ROWS: &[Row] = &[
     decided!(UpdateFeatures, UpdateFeaturesRequest, update_features),
     row(ApiKey::Envelope, envelope::handle),
     row(ApiKey::FetchSnapshot, peers::fetch_snapshot),
+    row(ApiKey::DescribeCluster, |service, _, call| controllers::describe(service, &call)),
     decided!(BrokerRegistration, BrokerRegistrationRequest, register_broker),
     row(ApiKey::BrokerHeartbeat, |service, session, call| {
         lifeline::heartbeat(&service.controller, session, call)
@@ -108,7 +132,7 @@ impl QuorumService {
     /// Serves for this controller, which must not ask another one.
     pub(super) fn new(controller: &Controller, cluster_id: &str) -> Arc<Self> {
         let controller = controller.without_forwarding();
-        Arc::new(Self { controller, cluster_id: cluster_id.to_owned() })
+        Arc::new(Self { controller, cluster_id: cluster_id.to_owned(), refusals: Refusals::default() })
     }
 
     fn serve(self: &Arc<Self>, session: &mut Session, call: Call) -> Result<Reply, Refusal> {

@@ -35,7 +35,9 @@ fn answer<M: Message + 'static>(
     match asked {
         Err(code) => {
             let (peer, api) = (&*call.peer.address, call.key.name());
-            warn!(peer, api, code = code.name(), "a request to the quorum is refused");
+            if service.refusals.is_new(peer, call.key, code) {
+                warn!(peer, api, code = code.name(), "a request to the quorum is refused; this is said once");
+            }
             call.reply(&refused(code))
         }
         Ok(request) => {

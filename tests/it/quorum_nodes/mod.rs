@@ -1,8 +1,11 @@
 //! A cluster of real processes on loopback: its quorum agrees and goes on when one of it is killed, its partitions are
-//! replicated and lose nothing that was acknowledged, and strangers get Kafka's codes.
+//! replicated and lose nothing that was acknowledged, controllers may be nodes of their own, and strangers get Kafka's
+//! codes.
 
+mod adopted;
 mod nodes;
 mod replicas;
+mod roles;
 mod strangers;
 
 use klamm::protocol::messages::describe_cluster_request::DescribeClusterRequest;

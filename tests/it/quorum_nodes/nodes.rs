@@ -56,16 +56,23 @@ pub struct Nodes {
 impl Nodes {
     /// Three nodes, each broker and controller.
     pub fn start() -> Self {
-        let mut nodes = Self {
-            folder: tempfile::tempdir().unwrap(),
-            controllers: (0..3).map(|_| free_port()).collect(),
-            nodes: Vec::new(),
-        };
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let mut nodes = Self::none();
         (1..=3).for_each(|id| {
-            nodes.add(id, &[]);
+            nodes.add(id, arguments);
         });
         nodes.start_all();
         nodes
+    }
+
+    /// The places of three controllers, and no node yet.
+    pub fn none() -> Self {
+        let controllers = (0..3).map(|_| free_port()).collect();
+        Self { folder: tempfile::tempdir().unwrap(), controllers, nodes: Vec::new() }
     }
 
     /// Starts those that do not run, and waits until all of them serve.
@@ -85,6 +92,25 @@ impl Nodes {
         self.nodes.len() - 1
     }
 
+    /// A node that is told everything by a server.properties of this role. Its place.
+    pub fn add_by_file(&mut self, id: i32, role: &str) -> usize {
+        let place = self.add(id, &[]);
+        let listeners = match role {
+            "controller" => format!("CONTROLLER://127.0.0.1:{}", self.controllers[place]),
+            _ => format!("PLAINTEXT://127.0.0.1:{}", self.nodes[place].client),
+        };
+        let text = format!(
+            "process.roles={role}\nnode.id={id}\ncontroller.quorum.voters={}\n\
+             controller.listener.names=CONTROLLER\nlisteners={listeners}\nlog.dirs={}\n",
+            self.quorum(),
+            self.dir(place).display(),
+        );
+        let file = self.folder.path().join(format!("n{place}.properties"));
+        fs::write(&file, text).unwrap();
+        self.nodes[place].arguments = vec!["--config".to_owned(), file.display().to_string()];
+        place
+    }
+
     /// The list of voters.
     pub fn quorum(&self) -> String {
         let voters = self.controllers.iter().enumerate();
@@ -93,12 +119,15 @@ impl Nodes {
 
     fn spawn(&self, index: usize) -> Child {
         let node = &self.nodes[index];
-        Command::new(env!("CARGO_BIN_EXE_klamm"))
-            .args(["serve", "--node", &node.id.to_string(), "--quorum", &self.quorum()])
-            .args(["--listen", &format!("127.0.0.1:{}", node.client)])
-            .args(&node.arguments)
-            .arg("-d")
-            .arg(self.dir(index))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klamm"));
+        command.arg("serve").args(&node.arguments);
+        if node.arguments.first().is_none_or(|first| first != "--config") {
+            command
+                .args(["--node", &node.id.to_string(), "--quorum", &self.quorum()])
+                .args(["--listen", &format!("127.0.0.1:{}", node.client), "-d"])
+                .arg(self.dir(index));
+        }
+        command
             .stdout(Stdio::piped())
             .stderr(File::options().create(true).append(true).open(self.log_file(index)).unwrap())
             .spawn()

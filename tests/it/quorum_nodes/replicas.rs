@@ -43,7 +43,8 @@ fn assert_same_bytes(nodes: &Nodes, topic: &str) {
 }
 
 #[tokio::test]
-async fn acknowledged_records_survive_a_killed_leader_and_the_logs_of_all_replicas_are_the_same_bytes() {
+async fn s1_3_replication_replica_failure_test_records_survive_a_killed_leader_and_the_logs_of_all_replicas_are_the_same_bytes()
+ {
     let mut nodes = Nodes::start();
     let made = ["topics", "create", "kept", "-p", "3", "-r", "3", "--config", "min.insync.replicas=2"];
     nodes.done(&made, "");
@@ -59,6 +60,8 @@ async fn acknowledged_records_survive_a_killed_leader_and_the_logs_of_all_replic
         all_in_sync(&nodes, "kept").await;
     }
     assert_eq!(consumed(&nodes, "kept"), (0..1_200).collect());
+    // A node of several knows its own directory again.
+    assert!((0..3).all(|index| !nodes.log(index).contains("Apache Kafka served this directory")));
     for index in 0..3 {
         assert!(nodes.stop(index).success());
     }

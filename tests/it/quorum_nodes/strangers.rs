@@ -119,6 +119,16 @@ async fn a_partition_that_is_led_elsewhere_says_so_and_a_fetch_in_the_name_of_a_
 }
 
 #[test]
+fn a_node_of_another_cluster_is_not_taken() {
+    let mut nodes = Nodes::start();
+    let other = nodes.add(4, &["--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA"]);
+    nodes.nodes[other].stop_soon();
+    let (status, log) = nodes.fails(other);
+    assert!(!status.success());
+    assert!(log.contains("INCONSISTENT_CLUSTER_ID"), "{log}");
+}
+
+#[test]
 fn a_second_node_of_one_id_is_not_taken_while_the_first_one_lives() {
     let mut nodes = Nodes::start();
     let twin = nodes.add(4, &[]);
