@@ -79,6 +79,21 @@ fn what_a_killed_broker_leaves_is_noted_and_no_damage() {
 }
 
 #[test]
+fn a_stray_that_no_start_recovered_is_no_damage_in_a_clean_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&testdata("clean"), folder.path());
+    let killed = testdata("killed");
+    let unfinished =
+        check(&killed).findings.into_iter().find(|finding| finding.what.contains("zero bytes at the end"));
+    let torn = unfinished.unwrap().file.parent().unwrap().to_owned();
+    let name = format!("gone-0.{}-stray", "ab".repeat(16));
+    copy(&torn, &folder.path().join(&name));
+    let checked = check(folder.path());
+    assert_eq!((lines(&damage(&checked)).as_str(), checked.state.name()), ("", "clean"));
+    assert!(checked.findings.iter().any(|finding| finding.what.contains("zero bytes at the end")));
+}
+
+#[test]
 fn each_damaged_partition_is_found_with_its_place() {
     for (name, position, what) in [
         ("flipped-0", Some(0), "CRC-32C mismatch"),

@@ -115,7 +115,11 @@ impl LogCheck {
         known: Option<&Known>,
     ) -> io::Result<Self> {
         let mut findings = Findings::default();
-        let state = facts.map_or(State::Copy, Facts::state);
+        let state = match facts.map_or(State::Copy, Facts::state) {
+            // It was put away by a start that did not recover it first: the clean mark does not speak for it.
+            State::Clean if kind == FolderKind::Stray => State::Unclean,
+            state => state,
+        };
         let names = Names::list(&*disk, folder, state, &mut findings)?;
         let first_base = names.segments.first().map_or(Offset::ZERO, |first| first.base);
         let current = facts.filter(|_| kind == FolderKind::Current);
