@@ -113,6 +113,9 @@ struct Link {
     connection: Option<Connection>,
     is_connecting: bool,
     in_flight: usize,
+    /// Ends when the newest answer that is awaited has been heard: the next one is heard behind it, so that batches of
+    /// a partition are reported in their order.
+    newest: Option<oneshot::Receiver<()>>,
 }
 
 enum IdentityState {
@@ -332,17 +335,25 @@ impl Sender {
                 _ => connection.start(&request, version, timeout).map(Started::Answered),
             }
         });
-        self.links.entry(broker).or_default().in_flight += 1;
+        let link = self.links.entry(broker).or_default();
+        link.in_flight += 1;
         let waiting = match started {
             Ok(waiting) => waiting,
             Err(error) => return self.answered(broker, &sent, Err(error.into())),
         };
-        self.beside(async move {
+        let (is_heard, heard) = oneshot::channel::<()>();
+        let before = link.newest.replace(heard);
+        let Some(events) = self.events.upgrade() else { return };
+        tokio::spawn(async move {
             let answer = match waiting {
                 Started::Answered(pending) => pending.answer().await,
                 Started::Unanswered(written) => written.done().await.map(|()| ProduceResponse::default()),
             };
-            Event::Answered { broker, sent, answer: answer.map_err(ClientError::from) }
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            let _ = events.send(Event::Answered { broker, sent, answer: answer.map_err(ClientError::from) });
+            drop(is_heard);
         });
     }
 

@@ -224,6 +224,29 @@ async fn produce(
     reported
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn batches_of_a_partition_are_reported_in_the_order_of_their_offsets() {
+    let model = Model::new(1, 0, 1);
+    let (mut producer, mut deliveries) = Producer::start(connect(&model).await, options()).unwrap();
+    let topic = producer.open_topic("t").await.unwrap();
+    for tag in 0..3_000_u64 {
+        let record =
+            NewRecord { partition: Some(0), timestamp_ms: 1_000, key: None, value: Some(&tag.to_le_bytes()) };
+        producer.append(topic, record, [], tag).unwrap();
+        producer.send_open();
+        producer.room().await;
+    }
+    producer.flush().await;
+    drop(producer);
+    let mut due = 0;
+    while let Some(delivery) = deliveries.recv().await {
+        assert_eq!(delivery.outcome.unwrap().base_offset, Some(due));
+        assert_eq!(delivery.tags.iter().next(), Some(due.unsigned_abs()));
+        due += delivery.tags.len() as i64;
+    }
+    assert_eq!(due, 3_000);
+}
+
 /// Jepsen's rules for one producer: nothing lost, doubled, reordered, or read although it failed.
 fn check(
     seed: u64,
