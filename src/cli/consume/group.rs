@@ -315,12 +315,13 @@ impl Member<'_> {
     /// Finds where partitions that are ours now begin, and with `-e` end.
     fn begin(&mut self, partitions: &[TopicPartition]) -> anyhow::Result<()> {
         let committed = self.runtime.block_on(self.group.committed(Some(partitions), true))?;
-        let mut starts: BTreeMap<TopicPartition, (i64, Option<i64>)> = BTreeMap::new();
+        let mut starts: BTreeMap<TopicPartition, ((i64, i32), Option<i64>)> = BTreeMap::new();
         let mut fresh = Vec::new();
         for partition in partitions {
             match committed.get(partition) {
                 Some(Ok(found)) => {
-                    starts.insert(partition.clone(), (found.offset, Some(found.offset)));
+                    let start = (found.offset, found.leader_epoch);
+                    starts.insert(partition.clone(), (start, Some(found.offset)));
                 }
                 Some(Err(code)) => bail!("{partition}: {} ({})", code.message(), code.name()),
                 None => fresh.push(partition.clone()),
@@ -337,7 +338,7 @@ impl Member<'_> {
                 ),
             };
             for (partition, offset) in self.offsets(&fresh, point)? {
-                starts.insert(partition, (offset, None));
+                starts.insert(partition, ((offset, -1), None));
             }
         }
         let ends = if self.ends { self.offsets(partitions, LATEST)? } else { BTreeMap::new() };

@@ -295,7 +295,7 @@ impl Work<'_> {
                 start
             };
             let end = end.or(wish.ends.then_some(latest));
-            assignments.push(Assignment { partition, start, end });
+            assignments.push(Assignment { partition, start, start_epoch: None, end });
         }
         let mut consumer = self.source.start(assignments)?;
         self.print_all(&mut consumer, printer)
@@ -369,6 +369,7 @@ impl Work<'_> {
             .map(|span| Assignment {
                 partition: span.partition.clone(),
                 start: span.start,
+                start_epoch: None,
                 end: Some(span.latest),
             })
             .collect();
@@ -395,6 +396,7 @@ impl Work<'_> {
         let follow = spans.into_iter().map(|span| Assignment {
             partition: span.partition,
             start: span.latest,
+            start_epoch: None,
             end: None,
         });
         let mut consumer = self.source.start(follow.collect())?;

@@ -33,20 +33,21 @@ pub(super) struct Positions {
 }
 
 impl Positions {
-    /// A partition is ours from `start` on; `committed` is what the group has committed, where it has.
+    /// A partition is ours from `start` on, the record before which was of `epoch`, or -1; `committed` is what the
+    /// group has committed, where it has.
     pub(super) fn add(
         &mut self,
         partition: TopicPartition,
-        start: i64,
+        (start, epoch): (i64, i32),
         committed: Option<i64>,
         end: Option<i64>,
     ) {
         let position = Position {
             start,
             read: start,
-            read_epoch: -1,
+            read_epoch: epoch,
             written: start,
-            written_epoch: -1,
+            written_epoch: epoch,
             committed,
             end,
             has_ended: end.is_some_and(|end| start >= end),
@@ -146,6 +147,7 @@ impl Positions {
         open.map(|(partition, position)| Assignment {
             partition: partition.clone(),
             start: position.read,
+            start_epoch: Some(position.read_epoch).filter(|epoch| *epoch >= 0),
             end: position.end,
         })
         .collect()
@@ -164,8 +166,8 @@ mod tests {
     #[test]
     fn only_what_stdout_took_is_committed_and_only_once() {
         let mut positions = Positions::default();
-        positions.add(partition(0), 5, Some(5), None);
-        positions.add(partition(1), 0, Some(0), None);
+        positions.add(partition(0), (5, -1), Some(5), None);
+        positions.add(partition(1), (0, -1), Some(0), None);
         positions.read(&partition(0), (9, 2));
         assert!(positions.to_commit(|_| true).is_empty());
         positions.written(100);
@@ -183,7 +185,7 @@ mod tests {
     #[test]
     fn what_a_reader_left_in_the_pipe_is_not_committed() {
         let mut positions = Positions::default();
-        positions.add(partition(0), 5, Some(5), None);
+        positions.add(partition(0), (5, -1), Some(5), None);
         for (offset, bytes) in [(9, 100), (12, 150), (20, 300)] {
             positions.read(&partition(0), (offset, 2));
             positions.written(bytes);
@@ -199,7 +201,7 @@ mod tests {
     #[test]
     fn where_nothing_is_committed_the_start_is() {
         let mut positions = Positions::default();
-        positions.add(partition(0), 7, None, None);
+        positions.add(partition(0), (7, -1), None, None);
         assert_eq!(positions.to_commit(|_| true)[&partition(0)].offset, 7);
         positions.committed(&partition(0), 7);
         assert!(positions.to_commit(|_| true).is_empty());
@@ -208,8 +210,8 @@ mod tests {
     #[test]
     fn a_partition_whose_commit_is_at_its_end_has_ended() {
         let mut positions = Positions::default();
-        positions.add(partition(0), 7, Some(7), Some(7));
-        positions.add(partition(1), 0, None, Some(3));
+        positions.add(partition(0), (7, -1), Some(7), Some(7));
+        positions.add(partition(1), (0, -1), None, Some(3));
         assert!(!positions.have_ended());
         assert_eq!(positions.assignments().len(), 1);
         positions.ended(&partition(1));

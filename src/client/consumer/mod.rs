@@ -4,10 +4,14 @@
 //! what came before; what waits is bounded. What arrives is whole batches with a checked CRC; [`Fetched::read`]
 //! lends the records out of them without a copy and leaves out what a transaction took back.
 //!
+//! A leader whose log is not the one that was read, since records were taken back, says how far the two agree:
+//! reading goes on there (KIP-320).
+//!
 //! An end is exact: a partition is over when every offset below its end has been passed, whether records,
 //! markers or holes stand there.
 
 mod fetched;
+mod history;
 mod puller;
 mod router;
 #[cfg(test)]
@@ -37,6 +41,8 @@ pub struct Assignment {
     pub partition: TopicPartition,
     /// The first offset.
     pub start: i64,
+    /// The leader epoch of the record before it, as it was committed; `None` where it is not known.
+    pub start_epoch: Option<i32>,
     /// Behind the last offset; `None` reads on as records come.
     pub end: Option<i64>,
 }
@@ -75,6 +81,16 @@ pub enum ConsumeError {
     OutOfRange {
         /// The offset asked for.
         offset: i64,
+    },
+    /// Records that were read are no more, and nobody said where to go on.
+    #[error(
+        "records behind offset {agreed} were taken back, {offset} was next to be read (auto.offset.reset=none)"
+    )]
+    TakenBack {
+        /// The offset asked for.
+        offset: i64,
+        /// How far the leader's log is the one that was read.
+        agreed: i64,
     },
     /// The directory cannot be read.
     #[error("{0}")]

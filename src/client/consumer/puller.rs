@@ -25,6 +25,8 @@ use super::{ConsumeError, Pulled};
 
 /// The first Fetch version that names topics by their ids alone.
 const TOPIC_IDS_FROM: i16 = 13;
+/// From this Fetch version on a leader compares the epoch of what was read last with its own log.
+const DIVERGENCE_FROM: i16 = 12;
 /// `ListOffsets`: the log's end, and its start.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -40,6 +42,7 @@ pub(super) struct Setting {
 }
 
 /// What becomes of a partition after an answer.
+#[allow(clippy::large_enum_variant, reason = "it lives from one call to the next, once for each answer")]
 enum Next {
     /// It is fetched on.
     Stay(Place),
@@ -128,6 +131,8 @@ fn ask(
         let partition = FetchPartition {
             partition: place.assignment.partition.partition,
             fetch_offset: place.position,
+            current_leader_epoch: place.leader_epoch,
+            last_fetched_epoch: if version >= DIVERGENCE_FROM { place.history.last_epoch() } else { -1 },
             partition_max_bytes: place.bytes_max,
             ..Default::default()
         };
@@ -218,6 +223,10 @@ async fn one(
         code => return fail(setting, place, ConsumeError::Refused(code)).await,
     }
     place.failures = 0;
+    if answer.diverging_epoch.end_offset >= 0 {
+        let agreed = (answer.diverging_epoch.epoch, answer.diverging_epoch.end_offset);
+        return step_back(setting, place, agreed).await;
+    }
     let high_watermark = answer.high_watermark;
     let fetched = match take(setting, &mut place, answer) {
         Ok(fetched) => fetched,
@@ -291,7 +300,10 @@ fn whole_batches(setting: &Setting, place: &mut Place, bytes: &Bytes) -> Result<
         };
         whole += batch.bytes.len();
         // A batch before the position is what a broker may send along, and moves nothing.
-        place.position = place.position.max(batch.header.next_offset().0);
+        if batch.header.next_offset().0 > place.position {
+            place.history.read(place.position, batch.header.leader_epoch.0);
+            place.position = batch.header.next_offset().0;
+        }
         if place.is_at_end() {
             break;
         }
@@ -310,6 +322,7 @@ async fn jump(setting: &Setting, mut place: Place) -> Result<Next, Unheard> {
     match look_up(setting, &place, timestamp).await {
         Ok(to) => {
             place.position = to;
+            place.history.forget();
             let partition = place.assignment.partition.clone();
             tell(setting, Pulled::Jumped { partition, from: offset, to }).await?;
             if place.is_at_end() {
@@ -324,6 +337,22 @@ async fn jump(setting: &Setting, mut place: Place) -> Result<Next, Unheard> {
         }
         Err(error) => fail(setting, place, error.into()).await,
     }
+}
+
+/// Records that were read have been taken back: with the leader's log what was read agrees no further than to the end
+/// of this epoch there.
+async fn step_back(setting: &Setting, mut place: Place, agreed: (i32, i64)) -> Result<Next, Unheard> {
+    let from = place.position;
+    let to = place.history.step_back(from, agreed);
+    if to < from && setting.options.offset_reset == OffsetReset::None {
+        return fail(setting, place, ConsumeError::TakenBack { offset: from, agreed: to }).await;
+    }
+    place.position = to;
+    if to < from {
+        let partition = place.assignment.partition.clone();
+        tell(setting, Pulled::Jumped { partition, from, to }).await?;
+    }
+    Ok(Next::Stay(place))
 }
 
 async fn look_up(setting: &Setting, place: &Place, timestamp: i64) -> Result<i64, ClientError> {

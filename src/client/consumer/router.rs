@@ -10,6 +10,7 @@ use crate::types::{BrokerId, Uuid};
 use super::super::cluster::{Cluster, Lane};
 use super::super::config::ConsumerOptions;
 use super::super::error::ClientError;
+use super::history::History;
 use super::puller::{self, Setting};
 use super::{Assignment, ConsumeError, Pulled};
 
@@ -21,6 +22,10 @@ pub(super) struct Place {
     pub(super) topic_id: Uuid,
     /// The next offset.
     pub(super) position: i64,
+    /// The leader epochs of what was read, each with where it began.
+    pub(super) history: History,
+    /// The leader's epoch as the metadata has it: another leader, or one that knows of a newer one, refuses.
+    pub(super) leader_epoch: i32,
     /// Failures in a row.
     pub(super) failures: u32,
     /// What the last one was.
@@ -52,6 +57,8 @@ pub(super) async fn run(
         topic: assignment.partition.topic.as_str().into(),
         topic_id: Uuid::ZERO,
         position: assignment.start,
+        history: History::from(&assignment),
+        leader_epoch: -1,
         assignment,
         failures: 0,
         last_failure: None,
@@ -114,7 +121,10 @@ async fn sort(
             Err(error) => Err(error),
         };
         match found {
-            Ok((leader, _)) => by_leader.entry(leader).or_default().push(place),
+            Ok((leader, epoch)) => {
+                place.leader_epoch = epoch.0;
+                by_leader.entry(leader).or_default().push(place);
+            }
             Err(error) => failed.push((place, error.into())),
         }
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::super::fake::{Asked, Fake, Reply};
-use super::super::{ClientOptions, Cluster};
+use super::super::{Bootstrap, ClientOptions, Cluster};
 use super::*;
 use crate::protocol::messages::fetch_request::FetchRequest;
 use crate::protocol::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
@@ -77,9 +77,13 @@ async fn read(
             }
         }
     });
+    read_from(bootstrap, end).await
+}
+
+async fn read_from(bootstrap: Bootstrap, end: i64) -> (Vec<String>, Vec<String>) {
     let cluster = Cluster::connect(bootstrap, ClientOptions::default()).await.unwrap();
     let partition = TopicPartition::new(TopicName::new("t").unwrap(), 0);
-    let assignment = Assignment { partition, start: 0, end: Some(end) };
+    let assignment = Assignment { partition, start: 0, start_epoch: None, end: Some(end) };
     let mut consumer = Consumer::start(&cluster, &ConsumerOptions::default(), vec![assignment]);
     let (mut values, mut told) = (Vec::new(), Vec::new());
     while let Some(pulled) = consumer.next().await {
@@ -146,4 +150,48 @@ async fn a_damaged_batch_is_never_handed_out() {
     })
     .await;
     assert!(values.is_empty() && told.len() == 1 && told[0].contains("CRC"), "{told:?}");
+}
+
+#[tokio::test]
+async fn kip_320_records_that_were_taken_back_are_noticed_and_reading_goes_on_where_logs_agree() {
+    let asked_for = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let log = std::sync::Arc::clone(&asked_for);
+    let bootstrap = Fake::bootstrap(move |mut asked: Asked| -> Reply {
+        let mut asked_for = log.lock();
+        match asked.key() {
+            ApiKey::ApiVersions => asked.answer_api_versions(),
+            ApiKey::Metadata => {
+                let mut metadata = metadata();
+                // Once the old epoch was refused, the new leader is known.
+                metadata.topics[0].partitions[0].leader_epoch = i32::from(asked_for.len() >= 2);
+                asked.answer(&metadata)
+            }
+            _ => {
+                let request: FetchRequest = asked.read();
+                let of = &request.topics[0].partitions[0];
+                asked_for.push((of.fetch_offset, of.current_leader_epoch, of.last_fetched_epoch));
+                let mut partition = PartitionData { high_watermark: 4, ..Default::default() };
+                match asked_for.len() {
+                    1 => partition.records = Some(Records::Inline(batch(0, &["a", "b", "c"]))),
+                    2 => partition.error_code = ErrorCode::FencedLeaderEpoch.code(),
+                    3 => (partition.diverging_epoch.epoch, partition.diverging_epoch.end_offset) = (0, 2),
+                    _ => {
+                        let mut records = batch(2, &["x", "y"]).to_vec();
+                        crate::record::assign_offsets(&mut records, Offset(2), LeaderEpoch(1));
+                        partition.records = Some(Records::Inline(records.into()));
+                    }
+                }
+                let topic = FetchableTopicResponse {
+                    topic_id: TOPIC_ID,
+                    partitions: vec![partition],
+                    ..Default::default()
+                };
+                asked.answer(&FetchResponse { responses: vec![topic], ..Default::default() })
+            }
+        }
+    });
+    let (values, told) = read_from(bootstrap, 4).await;
+    assert_eq!(values, ["a", "b", "c", "x", "y"]);
+    assert_eq!(told, ["3->2", "ended"]);
+    assert_eq!(*asked_for.lock(), [(0, 0, -1), (3, 0, 0), (3, 1, 0), (2, 1, 0)]);
 }
