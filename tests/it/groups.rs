@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use klamm::coordinator::{ClassicState, Group, Shard, replay};
+use klamm::protocol::messages::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
 use klamm::protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use klamm::protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use klamm::protocol::messages::describe_groups_request::DescribeGroupsRequest;
@@ -358,6 +359,73 @@ async fn s1_8_group_id_and_other_bad_input_gets_kafkas_code_and_costs_nobody_els
     let old = client.ask(8, &commit_as("none", &unknown_group, 0, 1, "")).await;
     assert_eq!(name_of(old.topics[0].partitions[0].error_code), "ILLEGAL_GENERATION");
     assert_eq!(state_of(&mut client, "g").await, "Stable");
+}
+
+/// What does not fit into a record costs its sender an answer, and nobody whose group lives in the same partition.
+#[tokio::test]
+async fn s1_8_a_subscription_too_large_for_a_record_is_refused_and_costs_nobody_else() {
+    let settings = [("group.initial.rebalance.delay.ms", "0"), ("offsets.topic.num.partitions", "1")];
+    let broker = TestBroker::with(1, &settings).await;
+    let mut client = ready(&broker).await;
+    client.create_topic("t", 1, &[]).await;
+    let mut waiting = broker.connect();
+    let joined = member(&mut client, "busy").await;
+    waiting.send(0, &join("busy", "")).await;
+    while state_of(&mut client, "busy").await != "PreparingRebalance" {}
+    let names = (0..20_000).map(|number| Str::from(format!("{number:0100}")));
+    let large = ConsumerGroupHeartbeatRequest {
+        group_id: Str::from("large"),
+        member_id: Str::from("m"),
+        rebalance_timeout_ms: 1_000,
+        subscribed_topic_names: Some(names.collect()),
+        topic_partitions: Some(Vec::new()),
+        ..ConsumerGroupHeartbeatRequest::default()
+    };
+    for _ in 0..3 {
+        assert_eq!(name_of(client.ask_latest(&large).await.error_code), "UNKNOWN_SERVER_ERROR");
+    }
+    let small =
+        ConsumerGroupHeartbeatRequest { subscribed_topic_names: Some(vec!["t".into()]), ..large.clone() };
+    assert_eq!(name_of(client.ask_latest(&small).await.error_code), "NONE");
+    let mut classic = join("large", "");
+    let long = "x".repeat(30_000);
+    classic.protocols[0].metadata = subscription(&[long.as_str()].repeat(20));
+    assert_eq!(name_of(client.ask(3, &classic).await.error_code), "UNKNOWN_SERVER_ERROR");
+    let again = client.ask(9, &join("busy", &joined.member_id)).await;
+    assert_eq!(name_of(again.error_code), "NONE");
+    assert_eq!(name_of(waiting.receive::<JoinGroupRequest>().await.error_code), "NONE");
+}
+
+#[tokio::test]
+async fn ten_thousand_groups_are_kept_and_one_more_is_as_well_served() {
+    const GROUPS: i64 = 10_000;
+    let mut broker = broker().await;
+    let mut client = ready(&broker).await;
+    client.create_topic("t", 1, &[]).await;
+    for first in (0..GROUPS).step_by(50) {
+        for number in first..first + 50 {
+            client.send(9, &commit(&format!("g-{number}"), 0, number)).await;
+        }
+        for _ in 0..50 {
+            let answer = client.receive::<OffsetCommitRequest>().await;
+            assert_eq!(name_of(answer.topics[0].partitions[0].error_code), "NONE");
+        }
+    }
+    let joined = member(&mut client, "one more").await;
+    assert_eq!(try_commit(&mut client, &commit_as("one more", &joined, 0, 3, "")).await, "NONE");
+    broker.restart().await;
+    let mut client = broker.connect();
+    loop {
+        let listed = client.ask_latest(&ListGroupsRequest::default()).await;
+        if listed.error_code == 0 {
+            assert_eq!(listed.groups.len(), 10_001);
+            break;
+        }
+    }
+    for number in [0, 17, GROUPS - 1] {
+        assert_eq!(fetch(&mut client, &format!("g-{number}")).await, [(0, number)]);
+    }
+    assert_eq!(try_commit(&mut client, &commit_as("one more", &joined, 0, 4, "")).await, "NONE");
 }
 
 #[tokio::test]

@@ -117,6 +117,43 @@ fn every_subscribed_partition_has_one_owner_and_stays_where_nothing_changed() {
     }
 }
 
+/// Members may be said to have anything: the same partition as another, one that is not there, too many, too few.
+#[test]
+fn whatever_members_are_said_to_have_each_partition_gets_one_owner_who_reads_it() {
+    for seed in 1..2_000_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let counts: BTreeMap<Uuid, i32> = (1..=u8::try_from(1 + draw(&mut random, 4)).unwrap())
+            .map(|id| (topic(id), i32::try_from(draw(&mut random, 9)).unwrap()))
+            .collect();
+        let ids: Vec<String> = (0..=draw(&mut random, 9)).map(|index| format!("m{index}")).collect();
+        let all: Vec<Uuid> = counts.keys().copied().collect();
+        let alike = draw(&mut random, 2) == 0;
+        let mut some = || all.iter().copied().filter(|_| alike || draw(&mut random, 2) == 0).collect();
+        let topics: Vec<Vec<Uuid>> = ids.iter().map(|_| some()).collect();
+        let mut claim = || {
+            let any = (0..draw(&mut random, 30)).map(|_| {
+                (all[draw(&mut random, all.len())], i32::try_from(draw(&mut random, 12)).unwrap() - 1)
+            });
+            any.collect::<Vec<_>>().into_iter().collect()
+        };
+        let had: Vec<Partitions> = ids.iter().map(|_| claim()).collect();
+        for assignor in [Assignor::Range, Assignor::Uniform] {
+            let assigned = assignor.assign(&spec(&ids, &topics, &had, &counts)).unwrap();
+            let mut owned = BTreeSet::new();
+            for (id, partitions) in &assigned {
+                let at = ids.iter().position(|other| other == id).unwrap();
+                for place in partitions.flat() {
+                    assert!(topics[at].contains(&place.0), "seed {seed}: {id} does not read {place:?}");
+                    assert!(owned.insert(place), "seed {seed}: {place:?} has two owners");
+                }
+            }
+            let read: BTreeSet<Uuid> = topics.iter().flatten().copied().collect();
+            let all = read.iter().flat_map(|topic| (0..counts[topic]).map(|number| (*topic, number)));
+            assert_eq!(owned, all.collect(), "seed {seed}: {}", assignor.name());
+        }
+    }
+}
+
 #[test]
 fn what_two_members_are_said_to_have_goes_to_one_and_what_is_not_there_to_none() {
     let counts = BTreeMap::from([(topic(1), 4)]);

@@ -16,7 +16,7 @@ use crate::protocol::messages::sync_group_request::SyncGroupRequest;
 use crate::protocol::messages::sync_group_response::SyncGroupResponse;
 use crate::protocol::{ErrorCode, Str};
 
-use super::heartbeat::{Found, check_instance};
+use super::heartbeat::{Found, check_instance, check_room};
 use super::member::{ClassicMetadata, Member, MemberState, sorted};
 use super::{ConsumerGroup, embedded};
 
@@ -179,6 +179,9 @@ impl ConsumerGroup {
             return Err(Refusal::new(ErrorCode::InconsistentGroupProtocol, message));
         }
         self.check_size(step, member_id)?;
+        // The subscription is kept as it was said, and as it was read.
+        let said = request.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len());
+        check_room(step, said.sum::<usize>() * 2)?;
         let all_support = |name: &str| self.classic_protocols.of(name) == self.classic_members;
         let is_consumer = request.protocol_type == *embedded::PROTOCOL_TYPE;
         if !is_consumer || !request.protocols.iter().any(|protocol| all_support(&protocol.name)) {

@@ -2,6 +2,8 @@
 //! consumer group a classic one when the last of them leaves; members of the classic protocol go on as they are.
 //! `group.consumer.migration.policy` says which of it is allowed; empty groups may always change.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use crate::coordinator::assignor::Partitions;
@@ -156,13 +158,15 @@ impl ClassicGroup {
         Ok(())
     }
 
-    /// The members as they go on in the consumer group. What their leader gave them is theirs.
+    /// The members as they go on in the consumer group. What their leader gave them is theirs; what it gave to several
+    /// is the first one's, and the others are told to join again without it.
     fn upgraded_members(&self, image: &Image) -> Result<Vec<Member>, Refusal> {
         let refuse = |why: &str| {
             let message = format!("group {} stays with the classic protocol: {why}", self.id);
             Refusal::new(ErrorCode::GroupIdNotFound, message)
         };
         let malformed = || refuse("what a member says is not written as consumers write it");
+        let mut given = BTreeSet::new();
         self.members
             .values()
             .map(|member| {
@@ -174,6 +178,7 @@ impl ClassicGroup {
                     ));
                 }
                 let assigned = embedded::assigned(&assignment, image);
+                let assigned = assigned.flat().filter(|partition| given.insert(*partition)).collect();
                 self.upgraded(member, &assigned).ok_or_else(malformed)
             })
             .collect()

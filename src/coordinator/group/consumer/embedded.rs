@@ -9,7 +9,7 @@ use crate::protocol::messages::consumer_protocol_assignment::{
     ConsumerProtocolAssignment, TopicPartition as AssignedTopic,
 };
 use crate::protocol::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
-use crate::protocol::{Decoder, Encoder, Message};
+use crate::protocol::{Decoder, Encoder, Message, Str};
 
 /// The protocol type of groups of consumers.
 pub(super) const PROTOCOL_TYPE: &str = "consumer";
@@ -34,21 +34,25 @@ pub(super) fn assignment(bytes: &Bytes) -> Option<ConsumerProtocolAssignment> {
     if bytes.is_empty() { Some(ConsumerProtocolAssignment::default()) } else { decode(bytes) }
 }
 
-/// The partitions of an assignment whose topics exist.
+/// The partitions of an assignment that exist.
 pub(super) fn assigned(assignment: &ConsumerProtocolAssignment, image: &Image) -> Partitions {
     let topics = assignment.assigned_partitions.iter();
-    let known = topics.filter_map(|entry| Some((image.topic(&entry.topic)?.id, &entry.partitions)));
-    known
-        .flat_map(|(topic, partitions)| partitions.iter().map(move |partition| (topic, *partition)))
-        .collect()
+    existing(topics.map(|entry| (&entry.topic, &*entry.partitions)), image)
 }
 
-/// The partitions that a member says it owns, of topics that exist.
+/// The partitions that a member says it owns and that exist.
 pub(super) fn owned(subscription: &ConsumerProtocolSubscription, image: &Image) -> Partitions {
     let topics = subscription.owned_partitions.iter();
-    let known = topics.filter_map(|entry| Some((image.topic(&entry.topic)?.id, &entry.partitions)));
+    existing(topics.map(|entry| (&entry.topic, &*entry.partitions)), image)
+}
+
+fn existing<'a>(topics: impl Iterator<Item = (&'a Str, &'a [i32])>, image: &Image) -> Partitions {
+    let known = topics.filter_map(|(name, partitions)| Some((image.topic(name)?, partitions)));
     known
-        .flat_map(|(topic, partitions)| partitions.iter().map(move |partition| (topic, *partition)))
+        .flat_map(|(topic, partitions)| {
+            let there = partitions.iter().filter(|partition| topic.partitions.contains_key(partition));
+            there.map(|partition| (topic.id, *partition))
+        })
         .collect()
 }
 

@@ -21,6 +21,9 @@ use super::reconcile::Reconciliation;
 use super::regexes::PatternChange;
 use super::{ConsumerGroup, records, regex};
 
+/// The most that the length of a text takes in a record.
+const LENGTH_BYTES_MAX: usize = 3;
+
 /// A request with what it says that its member owns.
 struct Heartbeat<'a> {
     request: &'a ConsumerGroupHeartbeatRequest,
@@ -353,6 +356,19 @@ fn check_size(step: &Step<'_>, size: usize, is_member: bool) -> Result<(), Refus
     Ok(())
 }
 
+/// What a member says is written down in one record. One that the log cannot take would cost all groups of its
+/// partition their coordinator for a while: it is refused before anything is decided.
+pub(super) fn check_room(step: &Step<'_>, said_bytes: usize) -> Result<(), Refusal> {
+    // The rest is for ids, rack, client and the batch's own.
+    let room = step.record_bytes_max / 4 * 3;
+    if said_bytes <= room {
+        return Ok(());
+    }
+    let message =
+        format!("what the member reads takes {said_bytes} bytes, and its record has room for {room}");
+    Err(Refusal::new(ErrorCode::UnknownServerError, message))
+}
+
 fn check_pattern(pattern: &str) -> Result<(), Refusal> {
     regex::compile(pattern).map(drop).map_err(|error| {
         let message = format!("the pattern {pattern} is not one that RE2 reads: {error}");
@@ -469,6 +485,9 @@ fn check_request(
     } else if epoch < LEAVE_FOR_A_WHILE {
         return invalid("no epoch is below -2 (MemberEpoch)");
     }
+    let names = request.subscribed_topic_names.iter().flatten();
+    let regex = request.subscribed_topic_regex.as_ref().map_or(0, |regex| regex.len());
+    check_room(step, regex + names.map(|name| name.len() + LENGTH_BYTES_MAX).sum::<usize>())?;
     let assignors = &step.settings.consumer_assignors;
     match &request.server_assignor {
         Some(assignor) if !assignors.iter().any(|known| *known == **assignor) => {

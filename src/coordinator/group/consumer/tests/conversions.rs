@@ -120,6 +120,39 @@ fn s1_3_consumer_protocol_migration_test_moves_a_group_under_its_member_there_an
     assert_eq!((leader.error_code, &leader.leader), (0, &classic));
 }
 
+/// Whatever a leader gave out: what it gave twice has one owner, what is not there has none, and nobody is stuck.
+#[test]
+fn a_partition_that_a_classic_leader_gave_to_two_has_one_owner_in_the_consumer_group() {
+    let mut world = World::new();
+    let classic = classic_group(&mut world);
+    let named = joined(&mut world, join_request("", None, &["a"], &[])).member_id;
+    let (token, _) = world.ask(9, Request::JoinGroup(join_request(&named, None, &["a"], &[])));
+    joined(&mut world, join_request(&classic, None, &["a"], &[]));
+    world.late_answers.retain(|(of, _)| *of != token);
+    let generation = group_generation(&world);
+    let all = assignment_bytes(&[("a", &[0, 1, 7, -1])]);
+    sync(&mut world, &classic, generation, &[(&classic, all.clone()), (&named, all)]);
+
+    let newcomer = world.heartbeat(join("m3", &["a"]));
+    assert_eq!(newcomer.error_code, 0);
+    let owners = |world: &mut World| {
+        let members = describe(world).members;
+        let owned = members.iter().flat_map(|member| &member.assignment.topic_partitions);
+        let mut owned: Vec<i32> = owned.flat_map(|topic| topic.partitions.clone()).collect();
+        owned.sort_unstable();
+        owned
+    };
+    assert_eq!(owners(&mut world), [0, 1]);
+    for member in [&classic, &named] {
+        assert_eq!(heartbeat(&mut world, member, generation), ErrorCode::RebalanceInProgress);
+        let again = joined(&mut world, join_request(member, None, &["a"], &[]));
+        assert_eq!(again.error_code, 0);
+        sync(&mut world, member, again.generation_id, &[]);
+    }
+    assert_eq!(world.heartbeat(request("m3", newcomer.member_epoch)).error_code, 0);
+    assert_eq!(owners(&mut world), [0, 1]);
+}
+
 fn group_generation(world: &World) -> i32 {
     match world.group() {
         Some(Group::Classic(group)) => group.generation,
