@@ -106,6 +106,12 @@ impl Shard {
         self.state.groups.get(group_id)
     }
 
+    /// A group, for tests that put a mistake into it.
+    #[cfg(test)]
+    pub(in crate::coordinator) fn group_mut(&mut self, group_id: &str) -> Option<&mut Group> {
+        self.state.groups.get_mut(group_id)
+    }
+
     /// A committed offset.
     #[must_use]
     pub fn committed(&self, group_id: &str, topic: &str, partition: i32) -> Option<&Committed> {

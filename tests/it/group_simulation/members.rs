@@ -152,7 +152,14 @@ impl World {
                 match ErrorCode::from_wire(synced.error_code) {
                     ErrorCode::None => {
                         member.phase = Phase::In;
-                        member.owned = places(&synced.assignment);
+                        let (generation, owned) = places(&synced.assignment);
+                        let seed = self.seed;
+                        assert_eq!(
+                            generation.unwrap_or(member.generation),
+                            member.generation,
+                            "seed {seed}: an assignment of another generation"
+                        );
+                        member.owned = owned;
                         self.note(number);
                     }
                     code => self.start_again(number, code),
@@ -227,11 +234,16 @@ impl World {
             }
             code => return self.start_again(number, code),
         }
+        let chosen = joined.protocol_name.as_deref().unwrap_or_default();
+        assert!(member.protocols.contains(&chosen), "seed {}: {chosen} is not spoken by all", self.seed);
         (member.id, member.generation) = (joined.member_id.clone(), joined.generation_id);
         member.seen = None;
         let leads = joined.leader == joined.member_id && !joined.members.is_empty();
         let assignments = if leads { self.assign(number, &joined) } else { Vec::new() };
         // A static leader that came back leaves the assignment as it is, and looks after the topics (KIP-814).
+        if let Some(member) = self.members.get_mut(&number) {
+            member.has_inherited = joined.skip_assignment;
+        }
         let assignments = if joined.skip_assignment { Vec::new() } else { assignments };
         let member = &self.members[&number];
         let request = SyncGroupRequest {
@@ -258,7 +270,8 @@ impl World {
                 reads.iter().filter(|(_, topics)| topics.contains(topic)).map(|(id, _)| id).collect();
             for partition in 0..self.partitions_of(topic) {
                 let to = readers[turn % readers.len()];
-                given.entry(to.clone()).or_default().push_str(&format!("{topic}:{partition} "));
+                let places = given.entry(to.clone()).or_insert_with(|| format!("{} ", joined.generation_id));
+                places.push_str(&format!("{topic}:{partition} "));
                 turn += 1;
             }
         }
@@ -300,11 +313,14 @@ fn topics_of(subscription: &[u8]) -> Vec<Str> {
     topics
 }
 
-fn places(assignment: &[u8]) -> Vec<Place> {
+/// The generation that an assignment was made for, and its partitions: `7 a:0 b:1`. Nothing is for any.
+fn places(assignment: &[u8]) -> (Option<i32>, Vec<Place>) {
     let text = std::str::from_utf8(assignment).unwrap();
+    let mut words = text.split_whitespace();
+    let generation = words.next().map(|generation| generation.parse().unwrap());
     let place = |place: &str| {
         let (topic, partition) = place.split_once(':').unwrap();
         (Str::from(topic), partition.parse().unwrap())
     };
-    text.split_whitespace().map(place).collect()
+    (generation, words.map(place).collect())
 }

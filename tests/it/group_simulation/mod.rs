@@ -6,6 +6,7 @@
 //! `KLAMM_SIMULATION_SEEDS=100000` runs as many seeds, from `KLAMM_SEED` on.
 
 mod members;
+mod mistakes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,11 +22,13 @@ use klamm::protocol::Str;
 use klamm::protocol::messages::leave_group_request::{LeaveGroupRequest, MemberIdentity};
 use klamm::protocol::messages::partition_record::PartitionRecord;
 use klamm::protocol::messages::remove_topic_record::RemoveTopicRecord;
+use klamm::protocol::messages::sync_group_response::SyncGroupResponse;
 use klamm::protocol::messages::topic_record::TopicRecord;
 use klamm::record::Compression;
 use klamm::types::{LeaderEpoch, Offset, Uuid};
 
 use crate::random::Random;
+use mistakes::Mistake;
 
 const SESSION_MS: i32 = 10_000;
 const REBALANCE_MS: i32 = 15_000;
@@ -49,8 +52,10 @@ struct Member {
     /// What has come for it and it has not looked at.
     mailbox: VecDeque<Answer>,
     owned: Vec<Place>,
-    /// As its leader, how many partitions each topic had when it assigned.
+    /// As its leader, how many partitions each topic had when it assigned, or came back and was told not to.
     seen: Option<BTreeMap<Str, i32>>,
+    /// It leads with the assignment that was there when it came back.
+    has_inherited: bool,
     beats_at_ms: i64,
 }
 
@@ -65,6 +70,7 @@ enum Phase {
 
 struct World {
     seed: u64,
+    mistake: Option<Mistake>,
     random: Random,
     shard: Shard,
     log: Vec<Bytes>,
@@ -100,9 +106,10 @@ struct Tally {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, mistake: Option<Mistake>) -> Self {
         let mut world = Self {
             seed,
+            mistake,
             random: Random::from_seed(seed),
             shard: Shard::new(),
             log: Vec::new(),
@@ -148,6 +155,7 @@ impl World {
 
     /// Appends records as batches, and delivers answers.
     fn see_to(&mut self, effects: Effects) {
+        let effects = self.mistaken_effects(effects);
         let batches = batches_of(&effects.records, self.now.wall_ms, Compression::NONE, 1 << 20).unwrap();
         for batch in batches {
             let mut batch = batch.to_vec();
@@ -164,6 +172,8 @@ impl World {
     }
 
     fn ask(&mut self, number: u64, version: i16, request: Request) -> Token {
+        let request = self.mistaken_request(request);
+        let answers_early = self.answers_early(&request);
         self.next_token += 1;
         let token = Token(self.next_token);
         self.asked.insert(token, number);
@@ -171,6 +181,10 @@ impl World {
         let asked = Asked { token, client, version, request };
         let effects = self.call(|shard, around| shard.handle(around, asked));
         self.see_to(effects);
+        if answers_early && self.asked.contains_key(&token) {
+            let answers = vec![(token, Answer::SyncGroup(SyncGroupResponse::default()))];
+            self.see_to(Effects { answers, ..Effects::default() });
+        }
         token
     }
 
@@ -202,6 +216,7 @@ impl World {
             mailbox: VecDeque::new(),
             owned: Vec::new(),
             seen: None,
+            has_inherited: false,
             beats_at_ms: 0,
         };
         self.members.insert(self.next_member, member);
@@ -219,6 +234,7 @@ impl World {
                 mailbox: VecDeque::new(),
                 owned: Vec::new(),
                 seen: None,
+                has_inherited: false,
                 ..member
             };
             self.members.insert(self.next_member, again);
@@ -260,6 +276,14 @@ impl World {
     /// What the log says.
     fn loaded(&self) -> Shard {
         let mut shard = Shard::new();
+        if self.mistake == Some(Mistake::ReplaysOutOfOrder) {
+            for pair in self.log.chunks(2) {
+                for batch in pair.iter().rev() {
+                    replay(&mut shard, batch, Offset(0)).unwrap();
+                }
+            }
+            return shard;
+        }
         let bytes: Vec<u8> = self.log.iter().flat_map(|batch| batch.to_vec()).collect();
         let end = replay(&mut shard, &bytes.into(), Offset(0)).unwrap();
         assert_eq!(end.0, self.log_end);
@@ -297,8 +321,10 @@ impl World {
         }
         self.image = Arc::new(builder.finish(Offset(self.metadata_offset), LeaderEpoch(1)));
         let changes = TopicChanges::between(&before, &self.image);
-        let effects = self.call(|shard, around| shard.follow(around, &changes));
-        self.see_to(effects);
+        if self.mistake != Some(Mistake::KeepsOffsetsOfDeletedTopics) {
+            let effects = self.call(|shard, around| shard.follow(around, &changes));
+            self.see_to(effects);
+        }
     }
 
     fn create_topic(&mut self, name: &str) {
@@ -321,6 +347,10 @@ impl World {
         let Some(topic) = self.image.topic(name) else { return };
         let topic_id = topic.id;
         self.change_metadata(vec![RemoveTopicRecord { topic_id, ..RemoveTopicRecord::default() }.into()]);
+        for (group, topic, partition) in self.committed.keys().filter(|(_, topic, _)| *topic == *name) {
+            let left = self.shard.committed(group, topic, *partition);
+            assert_eq!(left, None, "seed {}: {group} keeps an offset of {topic}", self.seed);
+        }
         self.committed.retain(|(_, topic, _), _| *topic != *name);
         // Made again, its partitions are others.
         self.given.retain(|(_, _, (topic, _)), _| *topic != *name);
@@ -332,6 +362,7 @@ impl World {
             let step = (due - self.now.timer_ms).max(0);
             self.now.timer_ms += step;
             self.now.wall_ms += step;
+            self.keep_sessions();
             let Some(effects) = self.call(Shard::tick) else { break };
             self.see_to(effects);
         }
@@ -444,7 +475,10 @@ impl World {
             assert_eq!(group.members.keys().collect::<BTreeSet<_>>(), ids, "seed {seed}: {group_id}");
             let mut owned = BTreeSet::new();
             let mut wanted = BTreeSet::new();
+            let mut instances = BTreeSet::new();
             for member in &living {
+                let is_alone = member.instance.as_ref().is_none_or(|id| instances.insert(id));
+                assert!(is_alone, "seed {seed}: two members of {group_id} are {:?}", member.instance);
                 assert_eq!((member.phase, member.generation), (Phase::In, group.generation), "seed {seed}");
                 for place in &member.owned {
                     assert!(owned.insert(place.clone()), "seed {seed}: {place:?} has two owners");
@@ -454,9 +488,10 @@ impl World {
                 }
             }
             // A static leader that came back to its place by a version before 9 was not told that it leads: nobody
-            // looks after topics then, until the next rebalance (KIP-814).
+            // looks after topics then, until the next rebalance (KIP-814). One that was told looks at them from then on:
+            // what changed while it was away it takes for what it assigned, as Kafka's clients do.
             let leader = living.iter().find(|member| Some(&member.id) == group.leader.as_ref());
-            if leader.is_none_or(|leader| leader.seen.is_some()) {
+            if leader.is_none_or(|leader| leader.seen.is_some() && !leader.has_inherited) {
                 assert_eq!(owned, wanted, "seed {seed}: {group_id}: every partition has an owner");
             }
         }
@@ -489,8 +524,8 @@ fn rest_of(group: &ClassicGroup) -> Rest {
     (group.generation, group.protocol_name.clone(), group.leader.clone(), members)
 }
 
-fn run(seed: u64) -> Tally {
-    let mut world = World::new(seed);
+fn run(seed: u64, mistake: Option<Mistake>) -> Tally {
+    let mut world = World::new(seed, mistake);
     // Most groups are small; some are very large.
     let (events, members_max) = match seed % 500 {
         499 => (3_000, 1_500),
@@ -526,7 +561,7 @@ fn s1_3_consumer_test_rebalances_under_bounces_give_each_partition_one_owner_and
     let mut all = Tally::default();
     let seeds = number("KLAMM_SIMULATION_SEEDS", 40);
     for seed in first..first + seeds {
-        let seen = run(seed);
+        let seen = run(seed, None);
         all.generations += seen.generations;
         all.taken += seen.taken;
         all.stale_refused += seen.stale_refused;
@@ -543,5 +578,41 @@ fn s1_3_consumer_test_rebalances_under_bounces_give_each_partition_one_owner_and
 
 #[test]
 fn a_group_of_more_than_a_thousand_members_converges() {
-    run(499);
+    run(499, None);
+}
+
+#[test]
+fn who_joins_and_never_syncs_is_put_out_and_the_others_go_on() {
+    let mut world = World::new(1, None);
+    let group = Str::from(GROUPS[0]);
+    for _ in 0..3 {
+        world.start_member(None);
+    }
+    for member in world.members.values_mut() {
+        (member.group, member.protocols) = (group.clone(), vec!["range"]);
+    }
+    let (others, silent) = ([1, 2], 3);
+    let has_joined = |world: &World| {
+        let told = world.members[&silent].mailbox.front();
+        matches!(told, Some(Answer::JoinGroup(joined)) if joined.error_code == 0)
+    };
+    while !has_joined(&world) {
+        for number in others {
+            world.act(number);
+        }
+        if !has_joined(&world) {
+            world.act(silent);
+        }
+        world.pass(500);
+    }
+    for _ in 0..80 {
+        for number in others {
+            world.act(number);
+        }
+        world.pass(500);
+    }
+    world.members.remove(&silent);
+    world.check_rest();
+    let known = world.classic(&group).unwrap();
+    assert_eq!((known.state, known.members.len()), (ClassicState::Stable, 2));
 }

@@ -4,6 +4,7 @@
 mod classic;
 mod consumers;
 mod conversions;
+mod mistakes;
 mod protocol;
 mod simulation;
 mod world;

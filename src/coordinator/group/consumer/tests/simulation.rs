@@ -18,6 +18,7 @@ use crate::protocol::messages::offset_commit_request::{
 
 use super::classic::Classic;
 use super::consumers::{Consumer, Dice, PATTERNS, Partition, Subscription, reads};
+use super::mistakes::Mistake;
 use super::world::{GROUP, World, recorded};
 
 /// Runs of one `cargo test`.
@@ -25,7 +26,7 @@ const SEEDS: u64 = 60;
 const STEPS: usize = 120;
 const TOPICS: [&str; 4] = ["a-1", "a-2", "b-1", "c"];
 
-struct Run {
+pub(super) struct Run {
     world: World,
     dice: Dice,
     members: Vec<Consumer>,
@@ -43,7 +44,7 @@ fn members_converge_and_no_partition_has_two_owners() {
     let first: u64 =
         std::env::var("KLAMM_SIMULATION_FIRST").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     for seed in first..first + seeds.unwrap_or(SEEDS) {
-        let outcome = std::panic::catch_unwind(|| Run::new(seed).run());
+        let outcome = std::panic::catch_unwind(|| Run::new(seed, None).run());
         if outcome.is_err() {
             panic!("seed {seed}: KLAMM_SIMULATION_FIRST={seed} KLAMM_SIMULATION_SEEDS=1 repeats it");
         }
@@ -51,9 +52,10 @@ fn members_converge_and_no_partition_has_two_owners() {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, mistake: Option<Mistake>) -> Self {
         let mut dice = Dice::new(seed);
         let mut world = World::new();
+        world.mistake = mistake;
         if dice.one_in(2) {
             world.settings.consumer_assignors.reverse();
         }
@@ -66,7 +68,7 @@ impl Run {
         Self { world, dice, members: Vec::new(), classic: Vec::new(), is_mixed, away: Vec::new(), next_id: 0 }
     }
 
-    fn run(mut self) {
+    pub(super) fn run(mut self) {
         for _ in 0..STEPS {
             self.step();
             self.check();

@@ -20,6 +20,8 @@ use crate::protocol::messages::remove_topic_record::RemoveTopicRecord;
 use crate::protocol::messages::topic_record::TopicRecord;
 use crate::types::{LeaderEpoch, Offset, Uuid};
 
+use super::mistakes::Mistake;
+
 /// The one group of most tests.
 pub(super) const GROUP: Str = Str::from_static("group");
 
@@ -35,6 +37,8 @@ pub(super) struct World {
     pub(super) log: Vec<(Key, Value)>,
     /// Answers that belong to requests of an earlier call.
     pub(super) late_answers: Vec<(Token, Answer)>,
+    /// What its coordinator does wrong.
+    pub(super) mistake: Option<Mistake>,
     metadata_offset: i64,
     next_token: u64,
     next_id: u64,
@@ -49,6 +53,7 @@ impl World {
             now: Now { wall_ms: 1_700_000_000_000, timer_ms: 1_000_000 },
             log: Vec::new(),
             late_answers: Vec::new(),
+            mistake: None,
             metadata_offset: 0,
             next_token: 0,
             next_id: 0,
@@ -75,6 +80,9 @@ impl World {
         for record in &effects.records {
             self.log.push(record.encode().unwrap());
         }
+        if self.mistake == Some(Mistake::LosesRecords) && self.log.len().is_multiple_of(16) {
+            self.log.pop();
+        }
         self.late_answers.extend(effects.answers);
     }
 
@@ -83,8 +91,11 @@ impl World {
         self.next_token += 1;
         let token = Token(self.next_token);
         let client = Client { id: "client".into(), host: "/127.0.0.1".into() };
+        let request = self.mistaken(request);
+        self.overlook_owners();
         let effects =
             self.call(|shard, around| shard.handle(around, Asked { token, client, version, request }));
+        self.remember_owners();
         self.append(effects);
         let at = self.late_answers.iter().position(|(of, _)| *of == token);
         (token, at.map(|at| self.late_answers.swap_remove(at).1))
@@ -125,8 +136,10 @@ impl World {
         }
         self.image = Arc::new(builder.finish(Offset(self.metadata_offset), LeaderEpoch(1)));
         let changes = crate::coordinator::TopicChanges::between(&before, &self.image);
-        let effects = self.call(|shard, around| shard.follow(around, &changes));
-        self.append(effects);
+        if self.mistake != Some(Mistake::OverlooksTopics) {
+            let effects = self.call(|shard, around| shard.follow(around, &changes));
+            self.append(effects);
+        }
     }
 
     pub(super) fn create_topic(&mut self, name: &str, partitions: i32) -> Uuid {
@@ -186,6 +199,9 @@ impl World {
 
     /// The shard is loaded from its log, be it a compacted one; requests that waited are lost.
     pub(super) fn reload(&mut self) {
+        if self.mistake == Some(Mistake::ReplaysOutOfOrder) {
+            self.log.chunks_mut(2).for_each(<[_]>::reverse);
+        }
         self.shard = Self::loaded_from(self.log.iter().map(|(key, value)| (key, value)));
         let effects = self.call(Shard::loaded);
         self.append(effects);
