@@ -344,9 +344,10 @@ pub(super) fn remove(args: &RemoveArgs, output: &mut Output) -> anyhow::Result<E
     })
 }
 
+/// Of a node whose disk was replaced the leader remembers the old directory for a while: the one it fetches with counts.
 fn directory_of(quorum: &Quorum, node: i32, given: Option<Uuid>, role: &str) -> Option<Uuid> {
     let is_it = |member: &&Member| member.id == node && (member.role == "observer") == (role == "observer");
-    given.or_else(|| quorum.nodes.iter().find(is_it)?.directory)
+    given.or_else(|| quorum.nodes.iter().filter(is_it).max_by_key(|member| member.last_fetch_ms)?.directory)
 }
 
 fn tell(
@@ -373,6 +374,25 @@ fn tell(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_whose_disk_was_replaced_is_known_by_the_directory_it_fetches_with() {
+        let member = |directory: u8, last_fetch_ms| Member {
+            id: 3,
+            role: "observer",
+            address: None,
+            directory: Some(Uuid([directory; 16])),
+            end_offset: Some(1),
+            last_fetch_ms,
+            last_caught_up_ms: None,
+        };
+        for nodes in [vec![member(1, Some(5)), member(2, Some(9))], vec![member(2, Some(9)), member(1, None)]]
+        {
+            let quorum = Quorum { leader_epoch: 1, high_watermark: 1, nodes };
+            assert_eq!(directory_of(&quorum, 3, None, "observer"), Some(Uuid([2; 16])));
+            assert_eq!(directory_of(&quorum, 3, None, "voter"), None);
+        }
+    }
 
     #[test]
     fn an_endpoint_has_a_name_and_an_address() {
