@@ -31,8 +31,8 @@ KLAMM_PRODUCER = 9
 PYTHON_PRODUCERS = {1: (), 2: ("compression.codec=lz4", "linger.ms=20"), 3: ("compression.codec=zstd", "batch.num.messages=50")}
 SETTINGS = ["min.insync.replicas=2", "default.replication.factor=3", "offsets.topic.num.partitions=4", "replica.lag.time.max.ms=5000",
             "group.initial.rebalance.delay.ms=500", "log.retention.check.interval.ms=10000"]
-FAULTS = int(os.environ.get("CHAOS_FAULTS", 17))
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", 2))
+FAULTS = int(os.environ.get("CHAOS_FAULTS", 9))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", 1))
 RECORDS = int(os.environ.get("CHAOS_RECORDS", 0))
 RATE = os.environ.get("CHAOS_RATE", "500")
 
