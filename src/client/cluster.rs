@@ -285,8 +285,13 @@ impl Cluster {
             let mut why = "there is no address to try".to_owned();
             // The last attempt begins when the time is up: a broker that came meanwhile is still met.
             let until = deadline.max(self.clock().elapsed() + LAST_ATTEMPT);
-            for address in self.candidates() {
-                match self.open_until(&address, until).await {
+            let candidates = self.candidates();
+            for (tried, address) in candidates.iter().enumerate() {
+                // One that takes the connection and says nothing must leave the others their share of the time.
+                let now = self.clock().elapsed();
+                let left = u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
+                let share = until.saturating_sub(now) / left;
+                match self.open_until(address, now + share.max(LAST_ATTEMPT)).await {
                     Ok(connection) => return Ok(home.insert(connection).clone()),
                     Err(error) => why = error.to_string(),
                 }
@@ -336,6 +341,7 @@ impl Cluster {
 mod tests {
     use super::super::fake::{Fake, Reply};
     use super::*;
+    use crate::net::outgoing::fake::listen;
     use crate::protocol::ApiKey;
     use crate::protocol::messages::metadata_response::MetadataResponse;
 
@@ -347,6 +353,22 @@ mod tests {
             _ => asked.answer(&MetadataResponse { controller_id: 7, ..Default::default() }),
         });
         let cluster = Cluster::connect(bootstrap, ClientOptions::default()).await.unwrap();
+        assert_eq!(cluster.latest().controller, Some(BrokerId(7)));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_stopped_leaves_time_for_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stopped, alive) = (folder.path().join("stopped"), folder.path().join("alive"));
+        listen(&stopped, |_| Reply::Nothing);
+        listen(&alive, |asked| match asked.key() {
+            ApiKey::ApiVersions => asked.answer_api_versions(),
+            _ => asked.answer(&MetadataResponse { controller_id: 7, ..Default::default() }),
+        });
+        let bootstrap = Bootstrap::Addresses(vec![Address::Unix(stopped), Address::Unix(alive)]);
+        let options =
+            ClientOptions { bootstrap_timeout: Duration::from_millis(600), ..ClientOptions::default() };
+        let cluster = Cluster::connect(bootstrap, options).await.unwrap();
         assert_eq!(cluster.latest().controller, Some(BrokerId(7)));
     }
 }

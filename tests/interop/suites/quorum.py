@@ -214,26 +214,26 @@ def group_survives(world, cluster, kind, whom):
     klamm_out("topics", "create", topic, "-p", "1", "-r", "3", "--config", "min.insync.replicas=2", "-b", cluster.bootstrap)
     klamm_out("produce", topic, "-b", cluster.bootstrap, given=LINES)
     member = Member(world, kind, cluster.bootstrap, group, topic)
-    wait_until("the first part is read", lambda: len(member.records) >= 3000, 60)
+    wait_until("the first part is read", lambda: len(member.records) >= 3000, 120)
 
     def committed():
         lines = klamm_out("groups", "lag", group, "-b", cluster.bootstrap, "--json").decode().splitlines()
         return sum(json.loads(line).get("current") or 0 for line in lines)
 
-    wait_until("the first part is committed", lambda: committed() == 3000, 30)
+    wait_until("the first part is committed", lambda: committed() == 3000, 60)
     described = [json.loads(line) for line in klamm_out("groups", "describe", group, "-b", cluster.bootstrap, "--json").decode().splitlines()]
     shown = json.loads(klamm_out("topics", "describe", topic, "-b", cluster.bootstrap, "--json").decode().splitlines()[0])
     node = int(described[0]["coordinator"]) if whom == "coordinator" else int(shown["partitions"][0]["leader"])
     cluster.kill_node(node)
     klamm_out("produce", topic, "-b", cluster.bootstrap, given=LINES)
-    wait_until("the second part is read", lambda: len({offset for _, offset in member.records}) >= 6000, 60)
-    wait_until("the second part is committed", lambda: committed() == 6000, 30)
+    wait_until("the second part is read", lambda: len({offset for _, offset in member.records}) >= 6000, 120)
+    wait_until("the second part is committed", lambda: committed() == 6000, 60)
     member.stop()
     cluster.start(node)
     # Who comes after begins behind the commit.
     last = Member(world, kind, cluster.bootstrap, group, topic)
     klamm_out("produce", topic, "-b", cluster.bootstrap, given="one more\n")
-    wait_until("the one more is read", lambda: last.records, 60)
+    wait_until("the one more is read", lambda: last.records, 120)
     expect("what the next member reads first", last.records[0][1], 6000)
     last.stop()
     expect("records in order", [offset for _, offset in member.records][:6000] == list(range(6000)), True)
