@@ -8,6 +8,7 @@
 //! `man/` and `completions/` are made from this tree; `tests/it/manual.rs` fails when they are stale.
 
 pub mod args;
+pub mod audit;
 pub mod bench;
 pub mod brokers;
 pub mod cluster;
@@ -74,6 +75,7 @@ enum Command {
     Consume(Box<consume::Args>),
     DumpSegment(dump_segment::Args),
     Verify(verify::Args),
+    Audit(audit::Args),
     Topics(topics::Args),
     Configs(configs::Args),
     Offsets(offsets::Args),
@@ -92,6 +94,7 @@ impl Command {
             Self::Consume(args) => consume::run(&args, output),
             Self::DumpSegment(args) => dump_segment::run(args, output),
             Self::Verify(args) => verify::run(&args, output),
+            Self::Audit(args) => audit::run(&args, output),
             Self::Topics(args) => topics::run(args, output),
             Self::Configs(args) => configs::run(args, output),
             Self::Offsets(args) => offsets::run(args, output),

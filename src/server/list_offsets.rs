@@ -1,4 +1,5 @@
-//! ListOffsets (2), versions 1 to 11: the offset for a time, or one of Kafka's special times.
+//! ListOffsets (2), versions 1 to 11: the offset for a time, or one of Kafka's special times. Whoever leads a partition
+//! answers; a debugger gets this broker's own copy, led or not.
 
 use std::collections::HashSet;
 
@@ -26,9 +27,14 @@ const OFFSET_NOT_AVAILABLE_FROM: i16 = 5;
 struct Reader {
     version: i16,
     isolation: Isolation,
-    /// A follower: all that is in the log counts.
+    /// A follower or a debugger: all that is in the log counts.
     is_replica: bool,
+    /// Whoever leads, this broker's copy is meant.
+    is_debugger: bool,
 }
+
+/// The replica id of a debugger.
+const DEBUGGER: i32 = -2;
 
 /// The special times, and the first version that knows each.
 const LATEST: i64 = -1;
@@ -50,7 +56,8 @@ pub fn handle(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
     let reader = Reader {
         version: call.version,
         isolation: if request.isolation_level == 1 { Isolation::Committed } else { Isolation::Uncommitted },
-        is_replica: request.replica_id >= 0,
+        is_replica: request.replica_id >= 0 || request.replica_id == DEBUGGER,
+        is_debugger: request.replica_id == DEBUGGER,
     };
     let mut seen = HashSet::new();
     let mut response = ListOffsetsResponse::default();
@@ -82,10 +89,14 @@ fn look_up(
     check_special(asked.timestamp, reader.version)?;
     let partition = node.partition(topic, asked.partition_index)?;
     let epoch_start = partition.epoch_start();
-    let found = partition.with_led_log(asked.current_leader_epoch, |log| {
+    let look = |log: &mut Log| {
         let is_behind = !reader.is_replica && epoch_start.is_some_and(|start| start > log.high_watermark());
         Ok((offset_for(&partition, log, asked.timestamp, reader)?, is_behind))
-    });
+    };
+    let found = match reader.is_debugger {
+        true => partition.with_log(asked.current_leader_epoch, look),
+        false => partition.with_led_log(asked.current_leader_epoch, look),
+    };
     let (found, is_behind) = found.map_err(|error| error_map::of_partition(&error))?;
     // A leader that has just been elected may not know yet how much of its log is committed.
     let depends_on_end = asked.timestamp == LATEST || (asked.timestamp != EARLIEST && found.is_none());

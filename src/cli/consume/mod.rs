@@ -20,12 +20,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::cli::args::{Connection, Target};
+use crate::cli::audit::{AuditArgs, Auditor, Side};
 use crate::cli::exit::{Exit, interrupted, terminated, usage};
 use crate::cli::format::escape::unescape;
 use crate::cli::format::output::OutputFormat;
 use crate::cli::output::Output;
 use crate::cli::partitions::parse_ranges;
-use crate::client::{Assignment, Consumer, IsolationLevel, Pulled};
+use crate::client::{Assignment, ClientConfig, Consumer, IsolationLevel, Pulled};
 use crate::types::{Clock, SystemClock, TopicName, parse_duration};
 
 use filter::Filter;
@@ -49,6 +50,7 @@ Examples:
   klamm consume orders --tail 20
   klamm consume orders -g billing --json | ./bill
   klamm consume '^orders-' -g audit -e -X group.protocol=consumer
+  klamm consume orders -g billing --audit audit | ./bill
   klamm consume picture -c 1 -D '' > picture.png
   klamm consume orders -e -d /var/lib/kafka")]
 pub struct Args {
@@ -125,6 +127,9 @@ pub struct Args {
     control_records: bool,
 
     #[command(flatten)]
+    audit: AuditArgs,
+
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -137,11 +142,29 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     if args.uncommitted {
         config.consumer.isolation = IsolationLevel::ReadUncommitted;
     }
-    let clock: Arc<dyn Clock> = SystemClock::new();
     let mut printer = printer(args)?;
-    if let Some(group) = &args.group {
-        return group::run(args, group, config, &mut printer, output);
-    }
+    let group = args.group.as_deref();
+    let auditor = Auditor::start(&args.audit, Side::Consumed, group, &args.connection, &config.client)?;
+    printer.tally = auditor.as_ref().map(Auditor::tally);
+    let outcome = match group {
+        Some(group) => group::run(args, group, config, &mut printer, output),
+        None => read(args, config, &mut printer, output),
+    };
+    // Whatever happened: what was read counts.
+    let counted = auditor.map_or(Ok(()), Auditor::close);
+    let exit = outcome?;
+    counted?;
+    Ok(exit)
+}
+
+/// Reads without a group.
+fn read(
+    args: &Args,
+    config: ClientConfig,
+    printer: &mut Printer,
+    output: &mut Output,
+) -> anyhow::Result<Exit> {
+    let clock: Arc<dyn Clock> = SystemClock::new();
     for name in &config.only_in_groups {
         output.warn(format_args!("{name} has no effect without '-g GROUP'"));
     }
@@ -158,7 +181,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     let interrupt = Interrupt::listen(&runtime, false);
     let mut work =
         Work { runtime: &runtime, source, clock, interrupt, idle: args.idle, failed: false, output };
-    let outcome = work.run(&wish, &mut printer);
+    let outcome = work.run(&wish, printer);
     let flushed = work.output.flush_all();
     let (is_interrupted, failed) = (work.interrupt.is_set(), work.failed);
     runtime.shutdown_timeout(Duration::ZERO);

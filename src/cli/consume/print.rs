@@ -2,12 +2,17 @@
 
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use crate::cli::audit::Tally;
 use crate::cli::format::output::OutputFormat;
 use crate::cli::format::{BatchFacts, LogFacts, RecordView, json};
 use crate::cli::output::Output;
 use crate::client::{Fetched, Reading};
 use crate::record::{BatchError, BatchHeader, RecordRef};
+use crate::types::{Clock as _, SystemClock};
 
 use super::filter::Filter;
 
@@ -29,6 +34,8 @@ pub(super) struct Printer {
     /// `-u`.
     pub(super) is_unbuffered: bool,
     pub(super) reading: Reading,
+    /// What is counted for the audit: records that were printed or passed over.
+    pub(super) tally: Option<Arc<Mutex<Tally>>>,
     pub(super) printed: u64,
     /// Behind the last record that was printed or passed over, and its batch's epoch, since the last
     /// [`Printer::print`] began.
@@ -71,6 +78,7 @@ impl Printer {
             count_max,
             is_unbuffered: false,
             reading: Reading::default(),
+            tally: None,
             printed: 0,
             position: None,
             buffer: Vec::new(),
@@ -140,7 +148,12 @@ impl Printer {
         let left = self.count_max - self.printed;
         let position = &mut self.position;
         let mut count = 0;
+        let mut tally = self.tally.as_ref().map(|tally| (tally.lock(), now_ms()));
         let read = fetched.read(reading, |batch, record| {
+            if let Some((tally, now_ms)) = &mut tally {
+                let place = (fetched.partition, Some(record.offset.0));
+                tally.count(&fetched.topic, place, record.timestamp_ms, *now_ms);
+            }
             buffer.extend_from_slice(record.value.unwrap_or_default());
             buffer.extend_from_slice(delimiter);
             if buffer.len() >= WRITE_BYTES {
@@ -161,9 +174,15 @@ impl Printer {
         reading: &mut Reading,
         output: &mut Output,
     ) -> Result<(), PrintError> {
+        let tally = self.tally.clone();
+        let mut tally = tally.as_ref().map(|tally| (tally.lock(), now_ms()));
         let read = fetched.read(reading, |batch, record| {
             if self.filters.iter().all(|filter| filter.holds(&fetched.topic, record)) {
                 self.one(fetched, batch, record, output)?;
+            }
+            if let Some((tally, now_ms)) = &mut tally {
+                let place = (fetched.partition, Some(record.offset.0));
+                tally.count(&fetched.topic, place, record.timestamp_ms, *now_ms);
             }
             self.position = Some((record.offset.0 + 1, batch.leader_epoch.0));
             Ok(if self.is_done() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -201,6 +220,11 @@ impl Printer {
         }
         Ok(())
     }
+}
+
+/// For the audit: what is late.
+fn now_ms() -> i64 {
+    SystemClock::new().now_ms()
 }
 
 fn view<'a>(fetched: &'a Fetched, batch: &BatchHeader, record: &RecordRef<'a>) -> RecordView<'a> {

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 
+use crate::cli::audit::Tally;
 use crate::cli::exit::{Exit, interrupted};
 use crate::cli::format::InputRecord;
 use crate::cli::format::input::{Resume, Splitter, Take};
@@ -113,6 +115,7 @@ impl Feed {
         runtime: &Runtime,
         cluster: Cluster,
         options: ProducerOptions,
+        tally: Option<Arc<Mutex<Tally>>>,
         output: &mut Output,
     ) -> anyhow::Result<Exit> {
         let _inside = runtime.enter();
@@ -130,7 +133,7 @@ impl Feed {
             record_max,
             producer,
             deliveries,
-            reporter: Reporter::new(self.is_report, self.is_json),
+            reporter: Reporter::new(self.is_report, self.is_json, tally),
             interrupt: Interrupt::listen(runtime, &bell),
             bell,
             output,
@@ -369,7 +372,7 @@ impl Run<'_> {
 
     fn tell_deliveries(&mut self) -> anyhow::Result<()> {
         while let Ok(delivery) = self.deliveries.try_recv() {
-            self.reporter.delivery(&delivery, self.output)?;
+            self.reporter.delivery(&delivery, self.clock.now_ms(), self.output)?;
         }
         Ok(())
     }
@@ -391,7 +394,7 @@ impl Run<'_> {
         // Flushed means reported, by way of the task that rings.
         while !is_given_up && self.reporter.delivered + self.reporter.failed < self.accounted() {
             match self.deliveries.recv() {
-                Ok(delivery) => self.reporter.delivery(&delivery, self.output)?,
+                Ok(delivery) => self.reporter.delivery(&delivery, self.clock.now_ms(), self.output)?,
                 Err(_) => break,
             }
         }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::args::{Connection, Target};
+use crate::cli::audit::{AuditArgs, Auditor, Side};
 use crate::cli::embedded::Embedded;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::format::escape::unescape;
@@ -36,6 +37,7 @@ Examples:
   klamm produce blobs -D '' picture.png -H type=image/png -k picture.png
   klamm consume a -e --json | klamm produce b --json
   klamm consume a -e -f '%K{big32}%k%V{big32}%v' | klamm produce b -f '%K{big32}%k%V{big32}%v'
+  klamm produce orders orders.txt --audit audit
   journalctl -f | klamm produce logs -d /var/lib/klamm")]
 pub struct Args {
     /// The topic; '-' or nothing: each record's own (--json, or %t in -f)
@@ -109,6 +111,9 @@ pub struct Args {
     count: Option<u64>,
 
     #[command(flatten)]
+    audit: AuditArgs,
+
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -130,25 +135,31 @@ enum AcksArg {
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     let config = config(args, output)?;
     let feed = feed(args)?;
+    let auditor = Auditor::start(&args.audit, Side::Produced, None, &args.connection, &config.client)?;
+    let tally = auditor.as_ref().map(Auditor::tally);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let exit = match args.connection.target()? {
         Target::Cluster(list) => {
             let bootstrap =
                 Bootstrap::parse(&list).map_err(|error| usage(format!("'--bootstrap': {error}")))?;
             let cluster = runtime.block_on(Cluster::connect(bootstrap, config.client))?;
-            feed.run(&runtime, cluster, config.producer, output)?
+            feed.run(&runtime, cluster, config.producer, tally, output)
         }
         Target::Dir(dir) => {
             let embedded = runtime.block_on(Embedded::start(&dir))?;
             let outcome = runtime
                 .block_on(Cluster::connect(embedded.bootstrap(), config.client))
                 .map_err(anyhow::Error::from)
-                .and_then(|cluster| feed.run(&runtime, cluster, config.producer, output));
+                .and_then(|cluster| feed.run(&runtime, cluster, config.producer, tally, output));
             // Whatever happened: what was taken is to be on disk before anything is said about it.
             runtime.block_on(embedded.stop())?;
-            outcome?
+            outcome
         }
     };
+    // Whatever happened: what was acknowledged counts.
+    let counted = auditor.map_or(Ok(()), Auditor::close);
+    let exit = exit?;
+    counted?;
     // Connections end with the process; nothing is on its way any more.
     runtime.shutdown_timeout(Duration::ZERO);
     Ok(exit)

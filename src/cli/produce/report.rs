@@ -2,7 +2,11 @@
 //! code.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use crate::cli::audit::Tally;
 use crate::cli::format::json::write_string;
 use crate::cli::format::output::write_decimal;
 use crate::cli::output::Output;
@@ -36,6 +40,8 @@ impl Places {
 pub(super) struct Reporter {
     is_report: bool,
     is_json: bool,
+    /// What is counted for the audit.
+    tally: Option<Arc<Mutex<Tally>>>,
     pub(super) places: Places,
     pub(super) delivered: u64,
     pub(super) failed: u64,
@@ -45,8 +51,8 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(is_report: bool, is_json: bool) -> Self {
-        Self { is_report, is_json, ..Self::default() }
+    pub(super) fn new(is_report: bool, is_json: bool, tally: Option<Arc<Mutex<Tally>>>) -> Self {
+        Self { is_report, is_json, tally, ..Self::default() }
     }
 
     /// A record that was not even sent.
@@ -56,8 +62,14 @@ impl Reporter {
         self.complain(&format!("{place}: {why}"), output);
     }
 
-    pub(super) fn delivery(&mut self, delivery: &Delivery, output: &mut Output) -> io::Result<()> {
+    pub(super) fn delivery(
+        &mut self,
+        delivery: &Delivery,
+        now_ms: i64,
+        output: &mut Output,
+    ) -> io::Result<()> {
         let count = delivery.tags.len() as u64;
+        self.count(delivery, now_ms);
         match &delivery.outcome {
             Ok(delivered) => {
                 self.delivered += count;
@@ -71,6 +83,29 @@ impl Reporter {
             }
         }
         Ok(())
+    }
+
+    /// Counts for the audit what was acknowledged, and what may have been written all the same.
+    fn count(&mut self, delivery: &Delivery, now_ms: i64) {
+        let Some(tally) = self.tally.clone() else { return };
+        let delivered = match &delivery.outcome {
+            Ok(delivered) => Some(*delivered),
+            Err(error) if error.maybe_written => None,
+            Err(_) => return,
+        };
+        let stamped = delivered.and_then(|delivered| delivered.log_append_time_ms);
+        let timestamps = self.timestamps(&delivery.batch);
+        let mut tally = tally.lock();
+        for (place, timestamp_ms) in timestamps.into_iter().enumerate() {
+            let timestamp_ms = stamped.unwrap_or(timestamp_ms);
+            match delivered {
+                Some(delivered) => {
+                    let offset = delivered.base_offset.map(|base| base + place as i64);
+                    tally.count(&delivery.topic, (delivery.partition, offset), timestamp_ms, now_ms);
+                }
+                None => tally.unknown(&delivery.topic, timestamp_ms, now_ms),
+            }
+        }
     }
 
     /// Says how many failed, where any did.
