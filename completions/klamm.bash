@@ -16,6 +16,9 @@ _klamm() {
             ",$1")
                 cmd="klamm"
                 ;;
+            klamm,audit)
+                cmd="klamm__subcmd__audit"
+                ;;
             klamm,bench)
                 cmd="klamm__subcmd__bench"
                 ;;
@@ -164,12 +167,70 @@ _klamm() {
 
     case "${cmd}" in
         klamm)
-            opts="-h -V --help --version serve produce consume dump-segment verify topics configs offsets groups log-dirs reassign cluster bench"
+            opts="-h -V --help --version serve produce consume dump-segment verify audit topics configs offsets groups log-dirs reassign cluster bench"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        klamm__subcmd__audit)
+            opts="-b -d -X -h --topic --consumer --from --until --grace --all --json --bootstrap --dir --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --topic)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bootstrap)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -X)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -920,7 +981,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__consume)
-            opts="-g -p -o -e -c -f -D -K -Z -u -b -d -X -h --group --commit --partitions --offset --exit --count --tail --idle --format --delimiter --key-delimiter --null --json --grep --unbuffered --uncommitted --control-records --bootstrap --dir --timeout --help"
+            opts="-g -p -o -e -c -f -D -K -Z -u -b -d -X -h --group --commit --partitions --offset --exit --count --tail --idle --format --delimiter --key-delimiter --null --json --grep --unbuffered --uncommitted --control-records --audit --audit-as --bootstrap --dir --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -995,6 +1056,14 @@ _klamm() {
                     return 0
                     ;;
                 --grep)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --audit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --audit-as)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1616,7 +1685,7 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__produce)
-            opts="-D -K -f -k -p -H -Z -z -a -T -c -b -d -X -h --delimiter --key-delimiter --format --json --key --partition --header --timestamp --null --keep-partition --compression --acks --partitioner --report --tee --count --bootstrap --dir --timeout --help"
+            opts="-D -K -f -k -p -H -Z -z -a -T -c -b -d -X -h --delimiter --key-delimiter --format --json --key --partition --header --timestamp --null --keep-partition --compression --acks --partitioner --report --tee --count --audit --audit-as --bootstrap --dir --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1699,6 +1768,14 @@ _klamm() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --audit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --audit-as)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2250,17 +2327,33 @@ _klamm() {
             return 0
             ;;
         klamm__subcmd__verify)
-            opts="-q -j -h --json --repair --quiet --threads --help"
+            opts="-b -q -j -X -h --bootstrap --json --repair --quiet --threads --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --bootstrap)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --threads)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -X)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -30,7 +30,8 @@ complete -c klamm -n "__fish_klamm_needs_command" -f -a "serve" -d 'Run a broker
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "produce" -d 'Send records from standard input or files to a topic'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "consume" -d 'Print the records of topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "dump-segment" -d 'Show what the files of a log directory hold'
-complete -c klamm -n "__fish_klamm_needs_command" -f -a "verify" -d 'Check the files of log directories, every byte'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "verify" -d 'Check the files of log directories, every byte; or that the replicas in a cluster hold the same'
+complete -c klamm -n "__fish_klamm_needs_command" -f -a "audit" -d 'Hold what was consumed against what was produced'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "topics" -d 'List, describe, create, alter and delete topics'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "configs" -d 'Read and change configurations'
 complete -c klamm -n "__fish_klamm_needs_command" -f -a "offsets" -d 'Look up offsets, and cut off the front of partitions'
@@ -64,6 +65,8 @@ crc32\t''
 random\t''
 round-robin\t''"
 complete -c klamm -n "__fish_klamm_using_subcommand produce" -s c -l count -d 'Stop after so many records' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -l audit -d 'Count records by topic and minute, and write the counts to this topic, for \'klamm audit\'' -r
+complete -c klamm -n "__fish_klamm_using_subcommand produce" -l audit-as -d 'The name to count under; records may be read by several names, each of which should get all of them [default: the group, else the client.id]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand produce" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand produce" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand produce" -l timeout -d 'Give up when no broker answers for this long' -r
@@ -87,6 +90,8 @@ complete -c klamm -n "__fish_klamm_using_subcommand consume" -s f -l format -d '
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -s D -l delimiter -d 'What to print behind each record; empty: nothing. Escapes: \\n \\t \\r \\0 \\xNN' -r
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -s K -l key-delimiter -d 'Print the key too, with this behind it' -r
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -l grep -d 'Only records that match: [!][k:|v:|hk:|hv:|h:NAME=|t:]PATTERN, the value by default. All must match' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l audit -d 'Count records by topic and minute, and write the counts to this topic, for \'klamm audit\'' -r
+complete -c klamm -n "__fish_klamm_using_subcommand consume" -l audit-as -d 'The name to count under; records may be read by several names, each of which should get all of them [default: the group, else the client.id]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
 complete -c klamm -n "__fish_klamm_using_subcommand consume" -l timeout -d 'Give up when no broker answers for this long' -r
@@ -118,11 +123,26 @@ complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l cluster-met
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l share-group-state-decoder -d 'The log is one of __share_group_state'
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -l remote-log-metadata-decoder -d 'The log is one of __remote_log_metadata'
 complete -c klamm -n "__fish_klamm_using_subcommand dump-segment" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c klamm -n "__fish_klamm_using_subcommand verify" -s j -l threads -d 'Threads that read; as many as there are cores unless given' -r
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -s b -l bootstrap -d 'Compare the replicas in this cluster' -r
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -s j -l threads -d 'Threads that read, as many as there are cores unless given; with -b, partitions at a time [default: 8]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -l timeout -d 'With -b: give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -s X -d 'With -b: set a client property by its Java name or librdkafka\'s' -r
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -l json -d 'One JSON object a line: a finding, or what a directory comes to'
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -l repair -d 'Mend what can be mended, as recovery does; what goes is kept in .kept files. The directory must not be in use'
-complete -c klamm -n "__fish_klamm_using_subcommand verify" -s q -l quiet -d 'Leave notes out'
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -s q -l quiet -d 'Leave notes out; with -b, what is the same'
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -l topic -d 'Only counts of this topic; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -l consumer -d 'Only what was consumed under this name; may be repeated' -r
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -l from -d 'Only minutes from this time on: ISO 8601, epoch milliseconds, -15m' -r
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -l until -d 'Only minutes before this time' -r
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -l grace -d 'A minute is open until so long after its end' -r
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -l timeout -d 'Give up when no broker answers for this long' -r
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -s X -d 'Set a client property by its Java name or librdkafka\'s' -r
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -l all -d 'Minutes that are the same, too'
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -l json -d 'One JSON object a line, a line a minute'
+complete -c klamm -n "__fish_klamm_using_subcommand audit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "list" -d 'List topics, one a line'
 complete -c klamm -n "__fish_klamm_using_subcommand topics; and not __fish_seen_subcommand_from list describe create alter delete" -f -a "describe" -d 'Describe topics: leaders, replicas, offsets, sizes, configuration'

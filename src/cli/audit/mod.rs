@@ -22,7 +22,7 @@ use crate::client::{
     Assignment, Cluster, Consumer, ConsumerOptions, Fetched, IsolationLevel, Pulled, Reading,
 };
 use crate::record::BatchError;
-use crate::types::{TopicName, TopicPartition, parse_duration, parse_time};
+use crate::types::{Clock as _, SystemClock, TopicName, TopicPartition, parse_duration, parse_time};
 
 pub use auditor::{AuditArgs, Auditor};
 pub use tally::{Side, Tally};
@@ -108,14 +108,14 @@ impl Wish<'_> {
 /// Wrong usage, or counts that cannot be read.
 pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     let topic = TopicName::new(&args.topic).map_err(|error| usage(error.to_string()))?;
+    let now_ms = SystemClock::new().now_ms();
+    let time = |flag: &str, text: &Option<String>, otherwise: i64| match text {
+        Some(text) => parse_time(text, now_ms).map_err(|error| usage(format!("'--{flag}': {error}"))),
+        None => Ok(otherwise),
+    };
+    let (from, until) = (time("from", &args.from, i64::MIN)?, time("until", &args.until, i64::MAX)?);
     block_on(0, async {
         let cluster = args.connection.cluster(output).await?;
-        let now_ms = cluster.options().clock.now_ms();
-        let time = |flag: &str, text: &Option<String>, otherwise: i64| match text {
-            Some(text) => parse_time(text, now_ms).map_err(|error| usage(format!("'--{flag}': {error}"))),
-            None => Ok(otherwise),
-        };
-        let (from, until) = (time("from", &args.from, i64::MIN)?, time("until", &args.until, i64::MAX)?);
         let book = read(&cluster, &topic, output).await?;
         let grace_ms = i64::try_from(args.grace.as_millis()).unwrap_or(i64::MAX);
         for silent in book.silent(now_ms) {

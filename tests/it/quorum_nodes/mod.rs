@@ -3,6 +3,7 @@
 //! codes.
 
 mod adopted;
+mod copies;
 mod nodes;
 mod replicas;
 mod roles;

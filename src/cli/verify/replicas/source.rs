@@ -45,6 +45,9 @@ pub(super) enum Answer {
     Nothing,
 }
 
+/// Where the copies of a broker begin; or why it does not say so of one.
+pub(super) type CopyStarts = BTreeMap<TopicPartition, Result<i64, ErrorCode>>;
+
 /// Where the broker's copies begin. A copy may fail alone.
 ///
 /// # Errors
@@ -53,7 +56,7 @@ pub(super) async fn starts(
     cluster: &Cluster,
     broker: BrokerId,
     partitions: &[TopicPartition],
-) -> Result<BTreeMap<TopicPartition, Result<i64, ErrorCode>>, ClientError> {
+) -> Result<CopyStarts, ClientError> {
     let mut found = BTreeMap::new();
     for some in partitions.chunks(PARTITIONS_MAX) {
         let request = starts_request(some);

@@ -8,7 +8,7 @@ use crate::cli::output::Output;
 use crate::cli::partitions::no_such_topic;
 use crate::cli::queries::{self, LATEST};
 use crate::cli::verify::replicas::partition::Task;
-use crate::cli::verify::replicas::source::{self, Which};
+use crate::cli::verify::replicas::source::{self, CopyStarts, Which};
 use crate::client::{Cluster, PartitionMetadata, TopicMetadata, Topics};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -114,7 +114,7 @@ async fn ends(cluster: &Cluster, partitions: &Found<'_>) -> BTreeMap<TopicPartit
 
 /// Where copies begin, by broker; or why a broker does not say.
 struct Starts {
-    found: BTreeMap<BrokerId, Result<BTreeMap<TopicPartition, Result<i64, ErrorCode>>, String>>,
+    found: BTreeMap<BrokerId, Result<CopyStarts, String>>,
 }
 
 impl Starts {
