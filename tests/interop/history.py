@@ -4,7 +4,8 @@ A `History` is fed with what was sent and acknowledged, what readers and groups 
 log as it stands in the end. `violations()` says what must not be, a line each, by rule:
 
     lost-write             acknowledged, and not in the log though later records are; `unseen` at the log's end
-    duplicate              one record at two offsets
+    duplicate              one record at two offsets, by one producer id and epoch: a client that takes a new epoch and sends
+                           anew what it has no answer for (librdkafka #4953) has nobody to tell it; such are counted
     nonmonotonic-send      records of one producer are in another order than they were sent in
     moved-write            acknowledged at one offset, and found at another
     offset-gap             offsets of the log are not 0, 1, 2, …
@@ -32,12 +33,15 @@ def name(record):
 
 
 class History:
-    def __init__(self):
+    def __init__(self, strict=()):
+        self.strict = strict
+        self.sent_again = 0
         self.sent = {}
         self.acknowledged = defaultdict(dict)
         self.given_up = 0
         self.ended = []
         self.log = defaultdict(list)
+        self.epochs = defaultdict(dict)
         self.readers = []
         self.groups = defaultdict(list)
         self.commits = defaultdict(list)
@@ -81,12 +85,14 @@ class History:
                 self.looks[group].append((float(words[1]), int(words[2]), int(words[3])))
 
     def whole_log(self, reads):
-        """The final read: (partition, offset, record) in the order of each partition."""
-        for partition, offset, record in reads:
+        """The final read: (partition, offset, record) in the order of each partition, with its producer's id and epoch."""
+        for partition, offset, record, *epoch in reads:
             if offset != len(self.log[partition]):
                 self.found.append(f"offset-gap: partition {partition} has offset {offset} where {len(self.log[partition])} is due")
                 self.log[partition].extend([-1] * (offset - len(self.log[partition])))
             self.log[partition].append(record)
+            if epoch:
+                self.epochs[partition][offset] = epoch[0]
 
     def acknowledged_count(self):
         return sum(map(len, self.acknowledged.values()))
@@ -109,20 +115,27 @@ class History:
         for offset, record in enumerate(log):
             producer, number = record >> SHIFT, record & ((1 << SHIFT) - 1)
             if record in places:
-                yield f"duplicate: partition {partition} has {name(record)} at {places[record]} and at {offset}"
+                if self.is_sent_again(partition, producer, places[record][-1], offset):
+                    self.sent_again += 1
+                else:
+                    yield f"duplicate: partition {partition} has {name(record)} at {places[record][-1]} and at {offset}"
             elif number < last.get(producer, -1):
                 yield f"nonmonotonic-send: partition {partition} has {name(record)} at {offset}, behind {producer}:{last[producer]}"
             if record >= 0 and number >= self.sent.get(producer, number):
                 yield f"phantom: partition {partition} has {name(record)} at {offset}, which nobody sent"
-            places.setdefault(record, offset)
+            places.setdefault(record, []).append(offset)
             last[producer] = max(number, last.get(producer, -1))
         for record, offset in self.acknowledged[partition].items():
             place = places.get(record)
             if place is None:
                 rule = "lost-write" if offset < len(log) else "unseen"
                 yield f"{rule}: partition {partition} lacks {name(record)}, which was acknowledged at {offset}"
-            elif offset >= 0 and place != offset:
+            elif offset >= 0 and offset not in place:
                 yield f"moved-write: partition {partition} has {name(record)} at {place}, acknowledged at {offset}"
+
+    def is_sent_again(self, partition, producer, earlier, later):
+        epochs = self.epochs[partition].get(earlier), self.epochs[partition].get(later)
+        return None not in epochs and producer not in self.strict and epochs[0][0] == epochs[1][0] and epochs[0][1] < epochs[1][1]
 
     def agrees(self, who, partition, offset, record):
         """A read against the log in the end: what was read once is committed, and stays."""
@@ -191,7 +204,7 @@ def shortened(violations):
 PLANTED = {
     "lost-write": dict(acknowledged=[(1, 0, 0, 7)]),
     "unseen": dict(acknowledged=[(1, 0, 3, 9)]),
-    "duplicate": dict(log=[(0, 3, 2)]),
+    "duplicate": dict(log=[(0, 3, 2, (7, 0))]),
     "nonmonotonic-send": dict(log=[(0, 3, 5), (0, 4, 4)]),
     "moved-write": dict(acknowledged=[(1, 0, 0, 1)]),
     "offset-gap": dict(log=[(0, 4, 5)]),
@@ -205,11 +218,12 @@ PLANTED = {
 }
 
 
-def planted(log=(), acknowledged=(), reader=None, member=(), watcher=()):
+def planted(log=(), acknowledged=(), reader=None, member=(), watcher=(), strict=()):
     """A sound history of three records of producer 1, and what is planted into it."""
-    history = History()
+    history = History(strict)
     history.producer("producer", ["+ 0 0 1 0\n", "+ 0 1 1 1\n", "+ 0 -1 1 2\n", "= 1 10\n", "+ 0 9"])
-    history.whole_log([(partition, offset, (1 << SHIFT) + number) for partition, offset, number in [(0, 0, 0), (0, 1, 1), (0, 2, 2), *log]])
+    sound = [(0, 0, 0, (7, 0)), (0, 1, 1, (7, 0)), (0, 2, 2, (7, 0))]
+    history.whole_log([(partition, offset, (1 << SHIFT) + number, *epoch) for partition, offset, number, *epoch in [*sound, *log]])
     for identity, partition, offset, number in acknowledged:
         history.acknowledge(identity, partition, offset, number)
     if reader:
@@ -223,7 +237,10 @@ def self_test():
     """Rules that do not find what breaks them, and anything found in a sound history."""
     sound = planted(reader=["r 0 0 1 0\n", "r 0 1 1 1\n", "r 0 2 1 2\n"], member=["r 0 0 1 0\n", "c 1.0 0 1\n"],
                     watcher=["o 0.5 0 -1\n", "o 2.0 0 1\n"])
-    wrong = [f"in a sound history: {violation}" for violation in sound]
+    again = [(0, 3, 2, (7, 1))]
+    wrong = [f"in a sound history: {violation}" for violation in [*sound, *planted(log=again, acknowledged=[(1, 0, 3, 2)])]]
+    if not planted(log=again, strict={1}):
+        wrong.append("a strict producer's duplicate under a new epoch is not found")
     for rule, plant in PLANTED.items():
         found = {violation.split(":", 1)[0] for violation in planted(**plant)}
         if rule not in found:

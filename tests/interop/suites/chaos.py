@@ -417,6 +417,8 @@ def conclude(cluster, clients, storm, mover):
     print(f"        {total:,} records acknowledged, {judged.given_up} given up, {sum(map(len, judged.log.values())):,} in the log; "
           f"{sum(storm.counts.values())} faults: {', '.join(f'{count} {kind}' for kind, count in sorted(storm.counts.items()))}; "
           f"{mover.done} partitions moved ({mover.refused} commands in vain); {len(violations)} violations", flush=True)
+    if judged.sent_again:
+        print(f"        {judged.sent_again} records sent again by librdkafka under a new epoch", flush=True)
     for why in judged.ended:
         print(f"        a producer could not go on: {why}", flush=True)
     if judged.given_up:
@@ -430,7 +432,7 @@ def lag(cluster, group):
 
 
 def judge(cluster, clients):
-    judged = History()
+    judged = History(strict={KLAMM_PRODUCER})
     for identity in PYTHON_PRODUCERS:
         judged.producer(f"producer-{identity}", clients.lines(f"producer-{identity}"))
     judged.sent[KLAMM_PRODUCER] = clients.feeder.number
@@ -444,12 +446,12 @@ def judge(cluster, clients):
         elif title.startswith("watcher-"):
             judged.watcher(title.split("-")[1], title, clients.lines(title))
     reads = []
-    for line in cluster.must("consume", TOPIC, "-e", "-f", "%p %o %s\\n", seconds=PATIENCE).splitlines():
-        partition, offset, held = line.split(b" ", 2)
+    for line in cluster.must("consume", TOPIC, "-e", "-f", "%p %o %x %y %s\\n", seconds=PATIENCE).splitlines():
+        partition, offset, producer, epoch, held = line.split(b" ", 4)
         identity, number = map(int, held.split(b" ", 2)[:2])
         if held != value(identity, number):
             judged.found.append(f"said: the last reader: damaged record at {partition}:{offset}: {held[:60]!r}")
-        reads.append((int(partition), int(offset), (identity << history.SHIFT) + number))
+        reads.append((int(partition), int(offset), (identity << history.SHIFT) + number, (int(producer), int(epoch))))
     judged.whole_log(reads)
     return judged
 
