@@ -225,10 +225,13 @@ fn a_call_that_fails_under_a_broker_costs_its_directory_and_nothing_acknowledged
     let mut count = Count::default();
     let (disk, mut told) = (HostileDisk::new(), Acknowledged::nothing());
     fail_everywhere(&mut count, "first start", (&disk, &told));
-    guarded(&runtime, work(&disk, &mut told)).unwrap();
-    fail_everywhere(&mut count, "after a clean stop", (&disk, &told));
-    let unclean = Arc::clone(&told.before_stop);
-    fail_everywhere(&mut count, "after a kill", (&unclean, &told));
+    // The lives that begin on what was there are for the long run.
+    if seeds(0) > 0 {
+        guarded(&runtime, work(&disk, &mut told)).unwrap();
+        fail_everywhere(&mut count, "after a clean stop", (&disk, &told));
+        let unclean = Arc::clone(&told.before_stop);
+        fail_everywhere(&mut count, "after a kill", (&unclean, &told));
+    }
     count.finish("calls that fail under a broker");
 }
 
