@@ -29,6 +29,7 @@ mod metadata_log;
 mod partition_change;
 mod placement;
 mod producer_ids;
+mod question;
 pub mod quorum;
 mod quorum_state;
 mod reassignments;
@@ -36,6 +37,7 @@ mod registrations;
 mod replay;
 mod sessions;
 mod snapshots;
+mod term;
 #[cfg(test)]
 mod tests;
 mod topic_changes;
@@ -96,6 +98,8 @@ pub use error::ControllerError;
 pub use found::{Claimant, FoundMetadata};
 pub use incarnation::mark as mark_incarnation;
 pub use member::{Leader, MemberOptions, QuorumDescription};
+pub use question::{Decided, Question, Reply};
+pub use term::{Around, Term};
 
 use brokers::NodeIdentity;
 use decision::{Answer, Context, Decision};

@@ -7,6 +7,7 @@ mod admin_commands;
 mod adoption;
 mod allocation;
 mod batches;
+mod cluster_simulation;
 mod command_line;
 mod compaction;
 mod config_describe;

@@ -213,7 +213,7 @@ impl Member {
             format!("The metadata log failed: {why}. Restart the node once its disk works."),
         );
         if let Some(office) = self.office.take() {
-            office.refuse(&refusal);
+            office::refuse(office, &refusal);
         }
         self.replies.clear();
         self.failure = Some(refusal);
@@ -275,9 +275,11 @@ impl Member {
     /// Publishes what the high watermark has passed, and answers those who waited for it.
     fn advance(&mut self) -> Result<(), ControllerError> {
         let Some(high_watermark) = self.quorum.high_watermark() else { return Ok(()) };
-        while let Some(agreed) = self.office.as_mut().and_then(|office| office.take_agreed(high_watermark)) {
-            self.publish(agreed.image);
-            agreed.jobs.into_iter().for_each(|job| job.answer(None));
+        while let Some((image, jobs)) =
+            self.office.as_mut().and_then(|office| office.take_agreed(high_watermark))
+        {
+            self.publish(Arc::unwrap_or_clone(image));
+            jobs.into_iter().for_each(|job| job.answer(None));
         }
         let is_waiting = self.office.as_ref().is_some_and(Office::is_waiting);
         if is_waiting || self.image.end_offset() >= high_watermark {

@@ -1,66 +1,24 @@
 //! A term as the active controller: requests are decided on the image as it will be, and answered once it is.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::metadata::Image;
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::abort_transaction_record::AbortTransactionRecord;
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::LeaderEpoch;
 
 use super::super::decision::{Answer, Context, Decision, Refusal};
-use super::super::driver::{self, Desk, Job, Pending, level_of};
+use super::super::driver::{self, Job, Pending, level_of};
 use super::super::quorum::{QuorumLog, RoleName};
-use super::super::sessions::BrokerSessions;
+use super::super::term::{Around, Term};
 use super::Member;
 
-/// A term.
-pub(super) struct Office {
-    epoch: LeaderEpoch,
-    /// As it will be once everything decided is agreed on.
-    image: Arc<Image>,
-    /// Decided, and not agreed on yet.
-    waiting: VecDeque<Waiting>,
-    sessions: BrokerSessions,
-    next_start: usize,
-}
+/// A term, and who waits for what was decided in it.
+pub(super) type Office = Term<Vec<Box<dyn Job>>>;
 
-/// A group of requests that waits until a majority has its records.
-struct Waiting {
-    end_offset: Offset,
-    image: Arc<Image>,
-    jobs: Vec<Box<dyn Job>>,
-}
-
-/// What was agreed on.
-pub(super) struct Agreed {
-    pub image: Image,
-    pub jobs: Vec<Box<dyn Job>>,
-}
-
-impl Office {
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// The oldest group, if all of it is before the high watermark.
-    pub(super) fn take_agreed(&mut self, high_watermark: Offset) -> Option<Agreed> {
-        self.waiting.front().filter(|oldest| oldest.end_offset <= high_watermark)?;
-        let Waiting { image, jobs, .. } = self.waiting.pop_front()?;
-        Some(Agreed { image: Arc::unwrap_or_clone(image), jobs })
-    }
-
-    /// The quorum's own records are behind what was decided; nothing waits.
-    pub(super) fn go_on_from(&mut self, image: Arc<Image>) {
-        assert!(self.waiting.is_empty(), "what was decided stays");
-        self.image = image;
-    }
-
-    /// Refuses what waits.
-    pub(super) fn refuse(self, refusal: &Refusal) {
-        for job in self.waiting.into_iter().flat_map(|waiting| waiting.jobs) {
-            job.answer(Some(refusal));
-        }
+/// Refuses what waits.
+pub(super) fn refuse(office: Office, refusal: &Refusal) {
+    for job in office.end().flatten() {
+        job.answer(Some(refusal));
     }
 }
 
@@ -81,13 +39,8 @@ impl Member {
             return;
         }
         let timeout_ms = self.config.cluster.session_timeout_ms;
-        self.office = Some(Office {
-            epoch: self.quorum.epoch(),
-            image: Arc::clone(&self.image),
-            waiting: VecDeque::new(),
-            sessions: BrokerSessions::new(&self.image, timeout_ms, None, self.elapsed_ms()),
-            next_start: 0,
-        });
+        let image = Arc::clone(&self.image);
+        self.office = Some(Office::begin(self.quorum.epoch(), image, timeout_ms, self.elapsed_ms()));
         tracing::info!(epoch = self.quorum.epoch().0, "this node is the active controller");
         let mut records = Vec::new();
         if self.image.in_transaction() {
@@ -116,17 +69,16 @@ impl Member {
     /// Leaves office where the term is over: what was not agreed on counts for nothing here.
     pub(super) fn leave_office(&mut self) {
         let leads = self.quorum.role() == RoleName::Leader;
-        let is_over = |office: &mut Office| !leads || office.epoch != self.quorum.epoch();
+        let is_over = |office: &mut Office| !leads || office.epoch() != self.quorum.epoch();
         if let Some(office) = self.office.take_if(is_over) {
-            tracing::info!(epoch = office.epoch.0, "this node is no longer the active controller");
-            office.refuse(&Refusal::new(ErrorCode::NotController, "The controller has changed."));
+            tracing::info!(epoch = office.epoch().0, "this node is no longer the active controller");
+            refuse(office, &Refusal::new(ErrorCode::NotController, "The controller has changed."));
         }
     }
 
     /// When the office wants to be looked at, on the clock that never jumps.
     pub(super) fn office_deadline_ms(&self) -> i64 {
-        let deadline_ms =
-            self.office.as_ref().and_then(|office| office.sessions.next_deadline_ms(&office.image));
+        let deadline_ms = self.office.as_ref().and_then(Office::next_deadline_ms);
         deadline_ms.unwrap_or(i64::MAX)
     }
 
@@ -146,18 +98,16 @@ impl Member {
         }
         let Some(office) = &mut self.office else { return };
         let now_ms = self.clock.now_ms();
-        let level = level_of(&office.image);
-        let mut builder = office.image.builder();
-        let mut desk = Desk {
+        let level = level_of(office.image());
+        let epoch = office.epoch();
+        let (mut builder, mut desk) = office.desk(Around {
             config: &self.config,
             static_config: &self.static_config,
             node_id: self.node_id,
             cluster_id: &self.cluster_id,
-            next_start: &mut office.next_start,
-            sessions: &mut office.sessions,
             elapsed_ms,
             next_offset: self.quorum.log().end_offset().0,
-        };
+        });
         let log = &mut self.quorum.log_mut().inner;
         let decided = driver::decide_all(&mut group, &mut builder, &mut desk, |records, out| {
             log.encode(records, level, now_ms, out)
@@ -170,20 +120,15 @@ impl Member {
                 return group.into_iter().for_each(|job| job.answer(Some(&refusal)));
             }
         };
-        let epoch = office.epoch;
         if !self.append(epoch, &appends) {
             return;
         }
         let end_offset = self.quorum.log().end_offset();
         let Some(office) = &mut self.office else { return };
-        if !appends.is_empty() {
-            office.image = Arc::new(builder.finish(end_offset, epoch));
-        } else if office.waiting.is_empty() {
+        let builder = Some(builder).filter(|_| !appends.is_empty());
+        if let Some(group) = office.decided(builder, end_offset, group) {
             return group.into_iter().for_each(|job| job.answer(None));
         }
-        // An answer that follows from what is not agreed on yet waits for it.
-        let end_offset = office.image.end_offset();
-        office.waiting.push_back(Waiting { end_offset, image: Arc::clone(&office.image), jobs: group });
         if !appends.is_empty() {
             self.maintain();
         }

@@ -1,8 +1,8 @@
 //! The quorum in a simulated world. `KLAMM_SEEDS=100000 cargo test --release --test it quorum::` is the long run;
 //! `KLAMM_SEED=n` repeats one seed, with its last steps where it breaks something.
 
-mod log;
-mod wire;
+pub mod log;
+pub mod wire;
 mod world;
 
 use std::cell::RefCell;
