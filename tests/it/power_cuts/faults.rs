@@ -91,6 +91,8 @@ async fn work(disk: &Arc<HostileDisk>, told: &mut Acknowledged) -> Result<(), St
         Err(_) if told.failed.is_some() => return Ok(()),
         Err(error) => return Err(error),
     };
+    // One that could not even be opened is as the life before left it.
+    let untouched = DIRECTORIES.map(|directory| is_marked(disk, directory));
     let mut client = connect(&broker);
     told.topic = told.topic || create(&mut client).await == 0;
     for _ in 0..if told.topic { 4 } else { 0 } {
@@ -108,14 +110,18 @@ async fn work(disk: &Arc<HostileDisk>, told: &mut Acknowledged) -> Result<(), St
     }
     let is_clean = broker.shutdown().await.is_ok();
     told.failed = disk.failed_call();
-    for directory in DIRECTORIES {
-        let mark = format!("{directory}/.kafka_cleanshutdown");
-        let is_marked = disk.files(directory.as_ref()).iter().any(|file| *file == *mark);
-        if !told.refused.is_empty() && told.has_failed(directory) && is_marked && !told.may_recover {
+    for (directory, untouched) in DIRECTORIES.into_iter().zip(untouched) {
+        let has_failed = !told.refused.is_empty() && told.has_failed(directory) && !told.may_recover;
+        if has_failed && !untouched && is_marked(disk, directory) {
             return Err(format!("{directory} is marked clean"));
         }
     }
     if told.failed.is_none() && !is_clean { Err("it does not stop".to_owned()) } else { Ok(()) }
+}
+
+fn is_marked(disk: &HostileDisk, directory: &str) -> bool {
+    let mark = format!("{directory}/.kafka_cleanshutdown");
+    disk.files(directory.as_ref()).iter().any(|file| *file == *mark)
 }
 
 /// One batch. A partition whose directory was lost takes none again.
