@@ -82,7 +82,7 @@ class Clients:
             if turn % 2 and len(members) > 1:
                 self.running.pop(members[0]).kill()
             elif len(members) > 1:
-                self.end(members[0])
+                self.leave(members[0])
 
     def end(self, title, seconds=PATIENCE):
         """Whoever takes a line ends by it, ours by a signal."""
@@ -99,6 +99,13 @@ class Clients:
         except subprocess.TimeoutExpired:
             process.kill()
             raise Mismatch(f"{title} did not end within {seconds} s: {self.tail(title)}") from None
+
+    def leave(self, title):
+        """In the middle of faults a member may wait for a coordinator that is not there: then it is killed."""
+        try:
+            self.end(title, 30)
+        except Mismatch as error:
+            print(f"        killed: {error}", flush=True)
 
     def tail(self, title):
         return tail(self.folder / title) + tail(self.folder / f"{title}.err")
