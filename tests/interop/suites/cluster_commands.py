@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 from harness import KAFKA, expect, expect_in, free_ports, klamm, klamm_out, read_line, run_klamm, wait_until
@@ -79,6 +80,8 @@ class Kafka(Cluster):
                 ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={libs}/log4j2.properties", "-cp", f"{libs}/*",
                  "kafka.Kafka", self.directory / f"{node}.properties"],
                 stdout=talk, stderr=talk, stdin=subprocess.DEVNULL, start_new_session=True)
+        # Its end is heard: whoever stops it looks whether the process is still there.
+        threading.Thread(target=process.wait, daemon=True).start()
         (self.directory / f"{node}.pid").write_text(str(process.pid))
 
     def close(self):
