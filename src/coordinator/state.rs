@@ -45,7 +45,8 @@ impl State {
                 let group = self.groups.entry(group_id.clone());
                 let group =
                     group.or_insert_with(|| Group::Classic(Box::new(ClassicGroup::new(group_id.clone()))));
-                if !matches!(group, Group::Classic(_)) {
+                // Of a group that is loaded the last record says all: what an earlier one said of members is over.
+                if record_offset != NEWEST || !matches!(group, Group::Classic(_)) {
                     *group = Group::Classic(Box::new(ClassicGroup::new(group_id)));
                 }
                 if let Group::Classic(group) = group {

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use klamm::config::GroupSettings;
 use klamm::coordinator::{
-    Answer, Asked, ClassicGroup, ClassicState, Client, Effects, Group, Now, Request, Shard, Surroundings,
-    Token, TopicChanges, batches_of, replay,
+    Answer, Asked, ClassicGroup, ClassicState, Client, Effects, Group, GroupRecord, Now, Request, Shard,
+    Surroundings, Token, TopicChanges, batches_of, replay,
 };
 use klamm::metadata::{Image, MetadataRecord};
 use klamm::protocol::Str;
+use klamm::protocol::messages::group_metadata_key::GroupMetadataKey;
+use klamm::protocol::messages::group_metadata_value::{GroupMetadataValue, MemberMetadata};
 use klamm::protocol::messages::leave_group_request::{LeaveGroupRequest, MemberIdentity};
 use klamm::protocol::messages::partition_record::PartitionRecord;
 use klamm::protocol::messages::remove_topic_record::RemoveTopicRecord;
@@ -615,4 +617,25 @@ fn who_joins_and_never_syncs_is_put_out_and_the_others_go_on() {
     world.check_rest();
     let known = world.classic(&group).unwrap();
     assert_eq!((known.state, known.members.len()), (ClassicState::Stable, 2));
+}
+
+/// Two generations in one log, with another protocol each: members are those of the second.
+#[test]
+fn a_group_is_loaded_as_its_last_record_has_it() {
+    let mut shard = Shard::new();
+    for (generation, protocol) in [(1, "cooperative-sticky"), (2, "range")] {
+        let members = vec![MemberMetadata { member_id: Str::from("m"), ..MemberMetadata::default() }];
+        let value = GroupMetadataValue {
+            protocol_type: Str::from("consumer"),
+            generation,
+            protocol: Some(Str::from(protocol)),
+            members,
+            ..GroupMetadataValue::default()
+        };
+        let key = GroupMetadataKey { group: Str::from("g") };
+        shard.replay(Offset(i64::from(generation)), &GroupRecord::GroupMetadata(key, Some(value)), None);
+    }
+    let Some(Group::Classic(group)) = shard.group("g") else { panic!("a classic group") };
+    let spoken: Vec<&str> = group.members["m"].protocols.iter().map(|protocol| &*protocol.name).collect();
+    assert_eq!((group.generation, spoken), (2, vec!["range"]));
 }
