@@ -36,9 +36,12 @@ impl World {
             let truth =
                 self.truths.iter().find(|(id, _)| *id == topic.id).map(|(_, all)| &all[*index as usize]);
             let committed = truth.map_or(0, |truth| truth.committed.len());
-            // All that could lead stopped uncleanly, one after the other: somebody has to choose.
+            // All that could lead stopped uncleanly, one after the other, or the last of them to lead is no replica any
+            // more: somebody has to choose.
             let candidates = [&partition.isr, &partition.eligible_leader_replicas, &partition.last_known_elr];
-            if partition.leader == -1 && candidates.iter().all(|ids| ids.is_empty()) {
+            if partition.leader == -1
+                && !candidates.iter().any(|ids| ids.iter().any(|id| partition.replicas.contains(id)))
+            {
                 return true;
             }
             is_whole
