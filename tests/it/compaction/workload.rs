@@ -266,6 +266,12 @@ impl Run {
             survival = Survival::Seeded(self.random.next());
         }
         self.disk = self.disk.restart(survival);
+        if self.disk.list(&folder()).is_err() {
+            // The folder is synced with the first batch: without one it is made again.
+            assert_eq!(self.log.log_end_offset(), Offset::ZERO, "a log with batches is gone");
+            self.log = create(&self.disk, self.options);
+            return;
+        }
         if !is_clean && self.random.one_in(2) {
             // The log alone must tell what the producers wrote last.
             for name in names(&self.disk).iter().filter(|name| name.ends_with(".snapshot")) {
