@@ -264,7 +264,8 @@ impl<'a> PartitionChange<'a> {
         }
     }
 
-    /// Who led when the last replica left the ISR is noted until somebody leads again.
+    /// Who led when the last replica left the ISR is noted until somebody leads again, or it is no replica any more: as
+    /// one that is added later it begins with nothing.
     fn set_last_leader(&self, change: &mut PartitionChangeRecord) {
         if !self.tracks_eligible {
             return;
@@ -272,10 +273,11 @@ impl<'a> PartitionChange<'a> {
         let last = &self.partition.last_known_elr;
         let leads_on =
             change.leader >= 0 || (self.partition.leader != NO_LEADER && change.leader == SAME_LEADER);
+        let is_over = leads_on || last.iter().any(|replica| !self.replicas.contains(replica));
         let holds_it = self.replicas.contains(&self.partition.leader);
         if change.isr.as_ref().is_some_and(Vec::is_empty) && holds_it {
             change.last_known_elr = Some(vec![self.partition.leader]).filter(|leader| leader != last);
-        } else if leads_on && !last.is_empty() {
+        } else if is_over && !last.is_empty() {
             change.last_known_elr = Some(Vec::new());
         }
     }

@@ -132,11 +132,14 @@ fn cancel(
     change.replicas = original_replicas(partition);
     change.isr.retain(|replica| !partition.adding_replicas.contains(replica));
     (change.adding, change.removing) = (Vec::new(), Vec::new());
-    if change.isr.is_empty() && !partition.isr.is_empty() {
+    // Who has all that was committed, as far as anybody is known to.
+    let holders = [&partition.isr, &partition.eligible_leader_replicas, &partition.last_known_elr];
+    let holders = holders.into_iter().find(|ids| !ids.is_empty());
+    if holders.is_some_and(|holders| !holders.iter().any(|it| change.replicas.contains(it))) {
         let first = change.replicas.first().copied();
         if first.is_none() || !may_elect_uncleanly(context.image(), context.config, topic) {
             let message = format!(
-                "No replica that {}-{index} had before is in sync: going back would lose records, and \
+                "No replica that {}-{index} had before has all that was committed: going back would lose records, and \
                  unclean.leader.election.enable is off.",
                 topic.name
             );

@@ -101,6 +101,11 @@ fn a_move_is_not_cancelled_where_that_would_lose_records() {
         cluster.kill(1);
         assert_eq!(cluster.standing("t").1, [3]);
         assert_eq!(reassign_with(&mut cluster, None, true), expected);
+        if unclean == "false" {
+            cluster.kill(3);
+            assert_eq!(cluster.standing("t"), (-1, vec![], vec![3]), "nobody else is known to have all");
+            assert_eq!(reassign_with(&mut cluster, None, true), expected);
+        }
     }
 }
 
