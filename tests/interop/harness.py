@@ -173,6 +173,15 @@ class KafkaTools:
             raise Mismatch(f"kafka-{tool} {' '.join(map(str, args))}: exit {code}\n    {shorten(out + err)}")
         return out
 
+    def listed_of_snapshot(self, snapshot, path):
+        """What Kafka's metadata shell lists. It reads on a thread that it does not wait for, so that it may list nothing, or
+        never end: then it is asked again."""
+        for _ in range(10):
+            code, out, err = self.run("metadata-shell", "--snapshot", snapshot, "ls", path, seconds=30)
+            if code == 0 and out.strip():
+                return out
+        raise Mismatch(f"kafka-metadata-shell --snapshot {snapshot} ls {path}: exit {code}\n    {shorten(out + err)}")
+
     def close(self):
         self.process.close()
 

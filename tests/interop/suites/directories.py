@@ -205,11 +205,7 @@ def check_with_tools(world, folder, name):
         expect_in(f"kafka-dump-log on {file.name}", "TOPIC_RECORD", said)
         for word in ("isvalid: false", "Error", "Could not decode", "Skipping"):
             expect(f"kafka-dump-log on {file.name} finds no {word}", word in said, False)
-    # Kafka's shell reads the snapshot on a thread of its own and does not wait for it: on a busy machine it lists nothing.
-    for _ in range(20):
-        shell = world.tools().out("metadata-shell", "--snapshot", log / name, "ls", "/image/topics/byName", seconds=90)
-        if "keyed" in shell:
-            break
+    shell = world.tools().listed_of_snapshot(log / name, "/image/topics/byName")
     for topic in ("keyed", "compacted", "by-klamm-0"):
         expect_in("kafka-metadata-shell", topic, shell)
 

@@ -109,6 +109,8 @@ def alone(world, bootstrap, kind):
     produce(bootstrap, topic, 400)
     member = Member(world, kind, bootstrap, group, topic)
     everything_once([member], 400)
+    # All commit by time, too: the one that a member makes as it is told to end is not what is looked at here.
+    wait_until("its commits", lambda: committed(world, bootstrap, group) == 400, 30)
     member.stop()
     expect("committed", committed(world, bootstrap, group), 400)
 
@@ -122,6 +124,7 @@ def together(world, bootstrap, kinds, group):
     everything_once(members, 1600)
     silent = [member.kind for member in members if not member.records]
     expect("members without a record", silent, [])
+    wait_until("their commits", lambda: committed(world, bootstrap, group) == 1600, 30)
     for member in members:
         member.stop()
     expect("committed", committed(world, bootstrap, group), 1600)

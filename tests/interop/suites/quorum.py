@@ -204,8 +204,7 @@ def metadata_is_read(tools, cluster):
     copied = cluster.folder / "copied" / newest.name
     copied.parent.mkdir()
     shutil.copy(newest, copied)
-    out = tools.out("metadata-shell", "--snapshot", copied, "ls", "/image", seconds=90)
-    expect_in("metadata-shell", "topics", out)
+    expect_in("metadata-shell", "topics", tools.listed_of_snapshot(copied, "/image"))
 
 
 def group_survives(world, cluster, kind, whom):
