@@ -17,6 +17,7 @@ mod clean;
 mod flush;
 mod lifecycle;
 mod read;
+mod recall;
 mod relocate;
 mod retention;
 mod truncate;

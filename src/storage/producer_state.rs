@@ -17,7 +17,7 @@ use crate::record::{NO_SEQUENCE, NO_TIMESTAMP, advance_sequence};
 use crate::types::{Offset, ProducerEpoch, ProducerId};
 
 /// Batches of a producer that a repeat is recognised among.
-const BATCHES_MAX: usize = 5;
+pub(super) const BATCHES_MAX: usize = 5;
 const NO_COORDINATOR_EPOCH: i32 = -1;
 
 /// Who appends, and so how much is checked.
@@ -67,7 +67,7 @@ impl Marker {
 
 /// The last thing known of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct BatchTrace {
+pub(super) struct BatchTrace {
     last_sequence: i32,
     last_offset: Offset,
     offset_delta: i32,
@@ -75,6 +75,19 @@ struct BatchTrace {
 }
 
 impl BatchTrace {
+    pub(super) fn of(header: &BatchHeader) -> Self {
+        Self {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp_ms: header.max_timestamp_ms,
+        }
+    }
+
+    fn base_offset(&self) -> Offset {
+        self.last_offset + -i64::from(self.offset_delta)
+    }
+
     fn first_sequence(&self) -> i32 {
         // Sequences run from 0 to i32::MAX and begin again.
         advance_sequence(self.last_sequence, -self.offset_delta)
@@ -89,6 +102,8 @@ struct Producer {
     last_timestamp_ms: i64,
     coordinator_epoch: i32,
     transaction_first_offset: Option<Offset>,
+    /// It comes from a snapshot: batches before the one that is known may stand in the log.
+    is_from_snapshot: bool,
 }
 
 impl Producer {
@@ -99,6 +114,7 @@ impl Producer {
             last_timestamp_ms: NO_TIMESTAMP,
             coordinator_epoch: NO_COORDINATOR_EPOCH,
             transaction_first_offset: None,
+            is_from_snapshot: false,
         }
     }
 
@@ -110,6 +126,7 @@ impl Producer {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.batches = [None; BATCHES_MAX];
+            self.is_from_snapshot = false;
         }
     }
 
@@ -201,10 +218,26 @@ impl ProducerStates {
             batch.first_sequence() == header.base_sequence && batch.last_sequence == header.last_sequence()
         };
         producer.batches.iter().flatten().find(repeats).map(|batch| Duplicate {
-            base_offset: batch.last_offset + -i64::from(batch.offset_delta),
+            base_offset: batch.base_offset(),
             last_offset: batch.last_offset,
             timestamp_ms: batch.timestamp_ms,
         })
+    }
+
+    /// Where the batches end that may hold more of this producer's epoch than is known; `None` where all is known.
+    pub(super) fn unrecalled_before(&self, header: &BatchHeader) -> Option<Offset> {
+        let producer = self.producers.get(&header.producer_id)?;
+        let is_open = producer.is_from_snapshot && producer.epoch == header.producer_epoch;
+        let oldest = producer.batches[0].map_or(self.end_offset, |batch| batch.base_offset());
+        is_open.then_some(oldest)
+    }
+
+    /// Takes over the batches of a producer's epoch that stand in the log before those that are known.
+    pub(super) fn recall(&mut self, producer_id: ProducerId, earlier: impl IntoIterator<Item = BatchTrace>) {
+        let Some(producer) = self.producers.get_mut(&producer_id) else { return };
+        let known = std::mem::replace(&mut producer.batches, [None; BATCHES_MAX]);
+        earlier.into_iter().chain(known.into_iter().flatten()).for_each(|batch| producer.push(batch));
+        producer.is_from_snapshot = false;
     }
 
     /// Whether a leader may append this batch now.
@@ -272,12 +305,7 @@ impl ProducerStates {
     fn note_data(&mut self, header: &BatchHeader) {
         let producer = self.producer(header);
         producer.set_epoch(header.producer_epoch);
-        producer.push(BatchTrace {
-            last_sequence: header.last_sequence(),
-            last_offset: header.last_offset(),
-            offset_delta: header.last_offset_delta,
-            timestamp_ms: header.max_timestamp_ms,
-        });
+        producer.push(BatchTrace::of(header));
         producer.last_timestamp_ms = header.max_timestamp_ms;
         if header.is_transactional() && producer.transaction_first_offset.is_none() {
             producer.transaction_first_offset = Some(header.base_offset);
@@ -421,6 +449,7 @@ impl ProducerStates {
         producer.last_timestamp_ms = entry.timestamp_ms;
         producer.coordinator_epoch = entry.coordinator_epoch;
         producer.transaction_first_offset = entry.transaction_first_offset;
+        producer.is_from_snapshot = true;
         if let Some(first) = entry.transaction_first_offset {
             self.ongoing.insert(first, entry.producer_id);
         }

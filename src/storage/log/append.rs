@@ -80,7 +80,13 @@ impl Log {
                 {
                     return Ok(self.repeated(&batch.header, duplicate));
                 }
-                self.producers.check(&batch.header, batch.marker.as_ref(), origin)?;
+                match self.producers.check(&batch.header, batch.marker.as_ref(), origin) {
+                    Err(gap @ AppendError::OutOfOrderSequence { .. }) => {
+                        let duplicate = self.recalled(&batch.header)?.ok_or(gap)?;
+                        return Ok(self.repeated(&batch.header, duplicate));
+                    }
+                    checked => checked?,
+                }
             }
             (batch.header.base_offset, batch.header.leader_epoch) = (next, epoch);
             next = batch.header.next_offset();

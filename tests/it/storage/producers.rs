@@ -98,8 +98,11 @@ fn duplicates_are_known_after_a_stop_of_either_kind() {
         try_append(&mut log, &batch_of(producer(1, 0, sequence), 1)).unwrap();
     }
     let mut log = world.reopen_clean(log);
-    // A snapshot keeps the last batch of each producer.
-    assert_eq!(try_append(&mut log, &batch_of(producer(1, 0, 3), 1)).unwrap(), (3, true));
+    // A snapshot keeps the last batch of each producer; those before it are found in the log.
+    for sequence in [3, 1, 0, 2] {
+        let repeat = try_append(&mut log, &batch_of(producer(1, 0, sequence), 1)).unwrap();
+        assert_eq!(repeat, (i64::from(sequence), true));
+    }
     try_append(&mut log, &batch_of(producer(1, 0, 4), 1)).unwrap();
     drop(log);
     let (mut log, recovered) = world.reopen_unclean(Offset(0));
@@ -107,6 +110,39 @@ fn duplicates_are_known_after_a_stop_of_either_kind() {
     for sequence in 0..5 {
         let repeat = try_append(&mut log, &batch_of(producer(1, 0, sequence), 1)).unwrap();
         assert_eq!(repeat, (i64::from(sequence), true));
+    }
+}
+
+#[test]
+fn a_repeat_is_known_after_a_clean_stop_over_segments_and_other_producers_and_a_gap_still_is_one() {
+    let world = World::small_segments(300);
+    let mut log = world.create();
+    let mut at = Vec::new();
+    for sequence in 0..9 {
+        at.push(try_append(&mut log, &batch_of(producer(1, 3, sequence * 2), 2)).unwrap().0);
+        try_append(&mut log, &batch_of(producer(2, 0, sequence), 1)).unwrap();
+    }
+    assert!(log.segment_count() > 3);
+    let mut log = world.reopen_clean(log);
+    let end = log.log_end_offset();
+    for sequence in 4..9 {
+        let repeat = try_append(&mut log, &batch_of(producer(1, 3, sequence * 2), 2)).unwrap();
+        assert_eq!(repeat, (at[sequence as usize], true));
+    }
+    let log = &mut world.reopen_clean(log);
+    // Older than the last five, another cut, a gap, an older epoch.
+    for sequence in [6, 15, 20] {
+        let gap = try_append(log, &batch_of(producer(1, 3, sequence), 2)).unwrap_err();
+        assert!(matches!(gap, AppendError::OutOfOrderSequence { .. }), "{gap}");
+    }
+    let fenced = try_append(log, &batch_of(producer(1, 2, 16), 2)).unwrap_err();
+    assert!(matches!(fenced, AppendError::InvalidProducerEpoch { .. }), "{fenced}");
+    assert_eq!(log.log_end_offset(), end);
+    assert_eq!(try_append(log, &batch_of(producer(1, 3, 18), 2)).unwrap(), (end.0, false));
+    // The one that is known from a new batch and the four before it.
+    for sequence in 5..9 {
+        let repeat = try_append(log, &batch_of(producer(1, 3, sequence * 2), 2)).unwrap();
+        assert_eq!(repeat, (at[sequence as usize], true));
     }
 }
 
