@@ -114,13 +114,14 @@ impl LeaderEpochs {
         true
     }
 
-    /// As [`Self::assign`], for a batch found in the log: only a younger epoch counts.
-    pub(super) fn assign_if_younger(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
+    /// Notes that `epoch` begins at `start`, unless one as young is known already; what contradicts it is dropped.
+    /// `true` where that changed anything.
+    pub fn assign_if_younger(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
         self.latest().is_none_or(|latest| latest < epoch) && self.assign(epoch, start)
     }
 
-    /// Drops the epochs that begin at `end` or behind it.
-    pub(super) fn truncate_from_end(&mut self, end: Offset) -> bool {
+    /// Drops the epochs that begin at `end` or behind it. `true` where there were any.
+    pub fn truncate_from_end(&mut self, end: Offset) -> bool {
         let keep = self.entries.partition_point(|(_, start)| *start < end);
         let changed = keep < self.entries.len();
         self.entries.truncate(keep);

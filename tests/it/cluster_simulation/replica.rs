@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use klamm::metadata::PartitionRegistration;
 use klamm::replication::divergence::{Relation, Resume, relation, resume, truncation_point};
 use klamm::replication::{Granted, Leader, LogOffsets, ReplicaFetch, Standing, Terms};
-use klamm::storage::EpochEnd;
+use klamm::storage::{EpochEnd, LeaderEpochs};
 use klamm::types::{LeaderEpoch, Offset};
 
 use super::flaw::Flaw;
@@ -56,7 +56,7 @@ pub struct Replica {
     /// Which topic of that name.
     pub topic: usize,
     pub records: Vec<Record>,
-    epochs: Vec<(i32, i64)>,
+    epochs: LeaderEpochs,
     pub flushed: usize,
     pub high_watermark: i64,
     /// The high watermark that is on disk.
@@ -82,7 +82,7 @@ impl Replica {
         Self {
             topic,
             records: Vec::new(),
-            epochs: Vec::new(),
+            epochs: LeaderEpochs::default(),
             flushed: 0,
             high_watermark: 0,
             checkpoint: 0,
@@ -113,25 +113,11 @@ impl Replica {
     }
 
     fn assign(&mut self, epoch: i32, start: i64) {
-        if self.epochs.last().is_none_or(|last| last.0 < epoch) {
-            while self.epochs.last().is_some_and(|last| last.1 >= start) {
-                self.epochs.pop();
-            }
-            self.epochs.push((epoch, start));
-        }
+        self.epochs.assign_if_younger(LeaderEpoch(epoch), Offset(start));
     }
 
-    fn end_of(&self, epoch: i32) -> EpochEnd {
-        let known = |epoch: i32, end: i64| EpochEnd { epoch: LeaderEpoch(epoch), end_offset: Offset(end) };
-        if self.epochs.last().is_some_and(|last| last.0 == epoch) {
-            return known(epoch, self.end());
-        }
-        let after = self.epochs.partition_point(|entry| entry.0 <= epoch);
-        match (after.checked_sub(1), self.epochs.get(after)) {
-            (_, None) => EpochEnd::UNKNOWN,
-            (None, Some((_, start))) => known(epoch, *start),
-            (Some(floor), Some((_, start))) => known(self.epochs[floor].0, *start),
-        }
+    fn end_of(&self, epoch: LeaderEpoch) -> EpochEnd {
+        self.epochs.end_of(epoch, Offset(self.end()))
     }
 
     pub fn append(&mut self, epoch: i32, value: u64, is_whole: bool) {
@@ -154,9 +140,7 @@ impl Replica {
         self.records.truncate(end);
         let end = self.records.len() as i64;
         self.flushed = self.flushed.min(self.records.len());
-        while self.epochs.last().is_some_and(|last| last.1 >= end) {
-            self.epochs.pop();
-        }
+        self.epochs.truncate_from_end(Offset(end));
         self.high_watermark = self.high_watermark.min(end);
         self.checkpoint = self.checkpoint.min(end);
     }
@@ -206,7 +190,7 @@ impl Replica {
             Some(Flaw::AsksOnce) => self.has_asked,
             _ => false,
         };
-        if is_blind { -1 } else { self.epochs.last().map_or(-1, |last| last.0) }
+        if is_blind { -1 } else { self.epochs.latest().map_or(-1, |epoch| epoch.0) }
     }
 
     /// Answers a follower's fetch, and counts it.
@@ -219,7 +203,7 @@ impl Replica {
     ) -> Body {
         let offsets = self.offsets();
         let fetch = &asked.fetch;
-        let known = self.end_of(asked.last_epoch);
+        let known = self.end_of(LeaderEpoch(asked.last_epoch));
         let Role::Leader(leader) = &mut self.role else { return Body::Refused };
         let is_same_epoch = leader.epoch().0 == asked.leader_epoch;
         if asked.topic != self.topic || !(is_same_epoch || flaw == Some(Flaw::IgnoresLeaderEpochs)) {
@@ -281,7 +265,7 @@ impl Replica {
             Body::Refused => {}
             Body::Diverging(leaders) => {
                 self.has_asked = true;
-                let own = self.end_of(leaders.epoch.0);
+                let own = self.end_of(leaders.epoch);
                 let point = truncation_point(leaders, own, Offset(self.end())).max(Offset(0));
                 let point = if flaw == Some(Flaw::BeginsAnewWhenAhead) { Offset(0) } else { point };
                 self.truncate(point.0)?;
@@ -327,7 +311,7 @@ impl Replica {
         self.turn += 1;
         if is_torn {
             // What is in the batches is known again; an epoch in which nothing was written is not.
-            self.epochs.clear();
+            self.epochs = LeaderEpochs::default();
             if flaw != Some(Flaw::LosesEpochs) {
                 for offset in 0..self.records.len() {
                     self.assign(self.records[offset].epoch, offset as i64);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use klamm::replication::divergence::{Relation, Resume, relation, resume, truncation_point};
 use klamm::replication::{Leader, LogOffsets, ReplicaFetch, Standing, Terms};
-use klamm::storage::EpochEnd;
+use klamm::storage::{EpochEnd, LeaderEpochs};
 use klamm::types::{LeaderEpoch, Offset};
 
 use super::controller::View;
@@ -31,7 +31,7 @@ pub struct Broker {
     pub is_up: bool,
     pub was_clean: bool,
     pub log: Vec<Record>,
-    epochs: Vec<(i32, i64)>,
+    epochs: LeaderEpochs,
     pub flushed: usize,
     pub high_watermark: i64,
     pub view: usize,
@@ -62,7 +62,7 @@ impl Broker {
             is_up: true,
             was_clean: true,
             log: Vec::new(),
-            epochs: Vec::new(),
+            epochs: LeaderEpochs::default(),
             flushed: 0,
             high_watermark: 0,
             view: 0,
@@ -84,23 +84,11 @@ impl Broker {
     }
 
     fn assign(&mut self, epoch: i32, start: i64) {
-        if self.epochs.last().is_none_or(|last| last.0 < epoch) {
-            self.epochs.retain(|entry| entry.1 < start);
-            self.epochs.push((epoch, start));
-        }
+        self.epochs.assign_if_younger(LeaderEpoch(epoch), Offset(start));
     }
 
-    fn end_of(&self, epoch: i32) -> EpochEnd {
-        let known = |epoch: i32, end: i64| EpochEnd { epoch: LeaderEpoch(epoch), end_offset: Offset(end) };
-        if self.epochs.last().is_some_and(|last| last.0 == epoch) {
-            return known(epoch, self.end());
-        }
-        let after = self.epochs.partition_point(|entry| entry.0 <= epoch);
-        match (after.checked_sub(1), self.epochs.get(after)) {
-            (_, None) => EpochEnd::UNKNOWN,
-            (None, Some((_, start))) => known(epoch, *start),
-            (Some(floor), Some((_, start))) => known(self.epochs[floor].0, *start),
-        }
+    fn end_of(&self, epoch: LeaderEpoch) -> EpochEnd {
+        self.epochs.end_of(epoch, Offset(self.end()))
     }
 
     pub fn append(&mut self, record: Record) {
@@ -113,7 +101,7 @@ impl Broker {
         let is_committed = end < self.high_watermark;
         self.log.truncate(end as usize);
         self.flushed = self.flushed.min(self.log.len());
-        self.epochs.retain(|entry| entry.1 < end);
+        self.epochs.truncate_from_end(Offset(end));
         let before = self.high_watermark;
         self.high_watermark = before.min(end);
         if is_committed {
@@ -162,7 +150,7 @@ impl Broker {
             Some(Flaw::AsksOnce) => self.has_asked,
             _ => false,
         };
-        if is_blind { -1 } else { self.epochs.last().map_or(-1, |last| last.0) }
+        if is_blind { -1 } else { self.epochs.latest().map_or(-1, |epoch| epoch.0) }
     }
 
     /// Answers a follower's fetch, and counts it.
@@ -174,7 +162,7 @@ impl Broker {
         now_ms: i64,
     ) -> Body {
         let offsets = self.offsets();
-        let known = self.end_of(last_epoch);
+        let known = self.end_of(LeaderEpoch(last_epoch));
         let Role::Leader(leader) = &mut self.role else { return Body::Refused };
         if leader.epoch().0 != leader_epoch {
             return Body::Refused;
@@ -226,7 +214,7 @@ impl Broker {
             Body::Refused => {}
             Body::Diverging(leaders) => {
                 self.has_asked = true;
-                let own = self.end_of(leaders.epoch.0);
+                let own = self.end_of(leaders.epoch);
                 let point = truncation_point(leaders, own, Offset(self.end()));
                 let point = if flaw == Some(Flaw::BeginsAnewWhenAhead) { Offset(0) } else { point };
                 self.truncate(point.0)?;
@@ -267,7 +255,7 @@ impl Broker {
         self.unanswered.clear();
         self.fetching = None;
         // What is in the batches is known again; an epoch in which nothing was written is not.
-        self.epochs.clear();
+        self.epochs = LeaderEpochs::default();
         for offset in 0..self.log.len() {
             self.assign(self.log[offset].epoch, offset as i64);
         }
