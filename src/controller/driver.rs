@@ -157,6 +157,28 @@ pub(super) struct Desk<'a> {
     pub next_offset: i64,
 }
 
+impl Desk<'_> {
+    /// What the next decision looks at, which is built on `builder`.
+    pub(super) fn context<'a>(
+        &'a mut self,
+        builder: &'a mut ImageBuilder,
+        draw_id: &'a mut dyn FnMut() -> Uuid,
+    ) -> Context<'a> {
+        Context {
+            builder,
+            config: self.config,
+            static_config: self.static_config,
+            node_id: self.node_id,
+            draw_id,
+            next_start: self.next_start,
+            sessions: self.sessions,
+            elapsed_ms: self.elapsed_ms,
+            next_offset: self.next_offset,
+            cluster_id: self.cluster_id,
+        }
+    }
+}
+
 /// Decides on each request of a group, on what was decided before it. Returns the appends to make: each request's
 /// records stand in one batch, unless they are too many for one.
 pub(super) fn decide_all(
@@ -167,18 +189,7 @@ pub(super) fn decide_all(
 ) -> Result<Vec<Vec<u8>>, ControllerError> {
     let mut appends: Vec<Vec<u8>> = Vec::new();
     for job in group {
-        let records = job.decide(&mut Context {
-            builder,
-            config: desk.config,
-            static_config: desk.static_config,
-            node_id: desk.node_id,
-            draw_id: &mut draw_id,
-            next_start: desk.next_start,
-            sessions: desk.sessions,
-            elapsed_ms: desk.elapsed_ms,
-            next_offset: desk.next_offset,
-            cluster_id: desk.cluster_id,
-        });
+        let records = job.decide(&mut desk.context(builder, &mut draw_id));
         desk.next_offset += records.len() as i64;
         for records in records.chunks(BATCH_RECORDS_MAX) {
             let mut batch = Vec::new();

@@ -2,7 +2,6 @@
 //! decisions, as the simulator does. A broker asks through [`super::Controller`].
 
 use crate::metadata::{ImageBuilder, MetadataRecord};
-use crate::protocol::messages::abort_transaction_record::AbortTransactionRecord;
 use crate::protocol::messages::alter_partition_reassignments_request::AlterPartitionReassignmentsRequest;
 use crate::protocol::messages::alter_partition_request::AlterPartitionRequest;
 use crate::protocol::messages::alter_partition_response::AlterPartitionResponse;
@@ -18,9 +17,9 @@ use crate::types::Uuid;
 
 use super::brokers::feature_records;
 use super::decision::{Answer, Context, Decision};
-use super::term::{Around, Term};
+use super::term::{Around, Term, opening};
 use super::{
-    alter_partition, driver, elect_leaders, heartbeats, reassignments, registrations, topic_changes, topics,
+    alter_partition, elect_leaders, heartbeats, reassignments, registrations, topic_changes, topics,
 };
 
 /// See the module.
@@ -82,29 +81,18 @@ impl<W> Term<W> {
         around: Around<'_>,
         draw_id: &mut dyn FnMut() -> Uuid,
     ) -> Decided {
-        let (mut builder, desk) = self.desk(around);
-        let (records, reply) = answer(
-            &mut Context {
-                builder: &mut builder,
-                config: desk.config,
-                static_config: desk.static_config,
-                node_id: desk.node_id,
-                draw_id,
-                next_start: desk.next_start,
-                sessions: desk.sessions,
-                elapsed_ms: desk.elapsed_ms,
-                next_offset: desk.next_offset,
-                cluster_id: desk.cluster_id,
-            },
-            question,
-        );
+        let (mut builder, mut desk) = self.desk(around);
+        let (records, reply) = answer(&mut desk.context(&mut builder, draw_id), question);
         Decided { records, builder, reply }
     }
 }
 
 fn answer(context: &mut Context<'_>, question: &Question) -> (Vec<MetadataRecord>, Reply) {
     match question {
-        Question::Begin => (begin(context), Reply::Done),
+        Question::Begin => {
+            let features: Vec<MetadataRecord> = feature_records().collect();
+            (opening(context, &features), Reply::Done)
+        }
         Question::Tick => (heartbeats::tick(context), Reply::Done),
         Question::ConnectionLost(broker) => done(heartbeats::connection_lost(context, *broker)),
         Question::RegisterBroker(request) => {
@@ -119,19 +107,6 @@ fn answer(context: &mut Context<'_>, question: &Question) -> (Vec<MetadataRecord
         Question::ElectLeaders(request) => done(elect_leaders::elect_leaders(context, request)),
         Question::Reassign(request) => done(reassignments::alter(context, request)),
     }
-}
-
-/// What a term begins with: whatever was left open counts for nothing, and a new log gets its features.
-fn begin(context: &mut Context<'_>) -> Vec<MetadataRecord> {
-    let mut records = Vec::new();
-    if context.image().in_transaction() {
-        records.push(AbortTransactionRecord::default().into());
-    }
-    if context.image().features().is_empty() {
-        let features: Vec<MetadataRecord> = feature_records().collect();
-        records.append(&mut driver::bootstrap(&features, context.static_config));
-    }
-    if context.apply(&records).is_ok() { records } else { Vec::new() }
 }
 
 fn with<A: Answer>(decision: Decision<A>, reply: impl FnOnce(A) -> Reply) -> (Vec<MetadataRecord>, Reply) {

@@ -9,10 +9,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::BrokerConfig;
-use crate::metadata::{Image, ImageBuilder};
+use crate::metadata::{Image, ImageBuilder, MetadataRecord};
+use crate::protocol::messages::abort_transaction_record::AbortTransactionRecord;
 use crate::types::{LeaderEpoch, Offset};
 
-use super::driver::Desk;
+use super::decision::Context;
+use super::driver::{Desk, bootstrap};
 use super::sessions::BrokerSessions;
 
 /// See the module; `W` is who waits.
@@ -126,5 +128,27 @@ impl<W> Term<W> {
             next_offset: around.next_offset,
         };
         (self.image.builder(), desk)
+    }
+}
+
+/// The records that a term begins with, built on: a transaction that whoever led before left open counts for nothing,
+/// and a log without any features gets `features`.
+pub(super) fn opening(context: &mut Context<'_>, features: &[MetadataRecord]) -> Vec<MetadataRecord> {
+    let mut records = Vec::new();
+    if context.image().in_transaction() {
+        tracing::warn!(
+            "a transaction of the metadata was left open by who led before; it counts for nothing"
+        );
+        records.push(AbortTransactionRecord::default().into());
+    }
+    if context.image().features().is_empty() {
+        records.append(&mut bootstrap(features, context.static_config));
+    }
+    match context.apply(&records) {
+        Ok(()) => records,
+        Err(refusal) => {
+            tracing::error!(why = refusal.message, "the cluster cannot begin with these features");
+            Vec::new()
+        }
     }
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use crate::protocol::ErrorCode;
-use crate::protocol::messages::abort_transaction_record::AbortTransactionRecord;
 use crate::types::LeaderEpoch;
 
 use super::super::decision::{Answer, Context, Decision, Refusal};
 use super::super::driver::{self, Job, Pending, level_of};
 use super::super::quorum::{QuorumLog, RoleName};
-use super::super::term::{Around, Term};
+use super::super::term::{Around, Term, opening};
 use super::Member;
 
 /// A term, and who waits for what was decided in it.
@@ -42,28 +41,10 @@ impl Member {
         let image = Arc::clone(&self.image);
         self.office = Some(Office::begin(self.quorum.epoch(), image, timeout_ms, self.elapsed_ms()));
         tracing::info!(epoch = self.quorum.epoch().0, "this node is the active controller");
-        let mut records = Vec::new();
-        if self.image.in_transaction() {
-            tracing::warn!(
-                "a transaction of the metadata was left open by who led before; it counts for nothing"
-            );
-            records.push(AbortTransactionRecord::default().into());
-        }
-        if self.image.features().is_empty() {
-            records.append(&mut driver::bootstrap(&self.bootstrap, &self.static_config));
-        }
-        if !records.is_empty() {
-            let begin = move |context: &mut Context<'_>| {
-                for record in &records {
-                    if let Err(error) = context.builder.apply(record.clone()) {
-                        tracing::error!(%error, "the cluster cannot begin with these features");
-                        return Decision { records: Vec::new(), answer: () };
-                    }
-                }
-                Decision { records: records.clone(), answer: () }
-            };
-            self.decide(vec![Box::new(Pending::unasked(begin))]);
-        }
+        let features = self.bootstrap.clone();
+        let begin =
+            move |context: &mut Context<'_>| Decision { records: opening(context, &features), answer: () };
+        self.decide(vec![Box::new(Pending::unasked(begin))]);
     }
 
     /// Leaves office where the term is over: what was not agreed on counts for nothing here.
