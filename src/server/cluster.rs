@@ -9,27 +9,59 @@ use crate::protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use crate::protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use crate::protocol::{DecodeError, ErrorCode, Str};
 
-const BROKERS: i8 = 1;
-const CONTROLLERS: i8 = 2;
+/// What a listener's DescribeCluster is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum EndpointType {
+    Brokers = 1,
+    Controllers = 2,
+}
+
+impl EndpointType {
+    /// Of the number on the wire.
+    fn of(number: i8) -> Option<Self> {
+        [Self::Brokers, Self::Controllers].into_iter().find(|known| *known as i8 == number)
+    }
+
+    /// Why a listener that serves `self` does not describe the others.
+    fn mismatch(self) -> &'static str {
+        match self {
+            Self::Brokers => "this is a listener of brokers; controllers are described by their own",
+            Self::Controllers => "this is a listener of controllers; brokers are described by their own",
+        }
+    }
+}
 
 /// Answers from the image.
 ///
 /// # Errors
 /// The request is malformed.
 pub fn describe(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
+    describe_served(call, EndpointType::Brokers, |response, request| fill(response, node, call, request))
+}
+
+/// Answers at a listener that serves endpoints of one type: `fill` puts them into the answer.
+pub(super) fn describe_served(
+    call: &Call,
+    served: EndpointType,
+    fill: impl FnOnce(&mut DescribeClusterResponse, &DescribeClusterRequest),
+) -> Result<Reply, DecodeError> {
     let request: DescribeClusterRequest = call.decode()?;
     let mut response = DescribeClusterResponse {
         endpoint_type: request.endpoint_type,
         ..DescribeClusterResponse::default()
     };
-    match request.endpoint_type {
-        BROKERS => fill(&mut response, node, call, &request),
-        CONTROLLERS => {
-            response.error_code = ErrorCode::MismatchedEndpointType.code();
-            response.error_message =
-                text("this is a listener of brokers; controllers are described by their own");
+    match EndpointType::of(request.endpoint_type) {
+        Some(asked) if asked == served => {
+            fill(&mut response, &request);
+            if request.include_cluster_authorized_operations {
+                response.cluster_authorized_operations = authorized::CLUSTER;
+            }
         }
-        _ => {
+        Some(_) => {
+            response.error_code = ErrorCode::MismatchedEndpointType.code();
+            response.error_message = text(served.mismatch());
+        }
+        None => {
             response.error_code = ErrorCode::UnsupportedEndpointType.code();
             response.error_message = text("the endpoint type is none of 1 (brokers) and 2 (controllers)");
         }
@@ -54,7 +86,4 @@ fn fill(response: &mut DescribeClusterResponse, node: &Node, call: &Call, reques
         })
     });
     response.brokers = described.collect();
-    if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = authorized::CLUSTER;
-    }
 }
