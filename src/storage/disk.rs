@@ -132,8 +132,22 @@ pub trait Disk: Send + Sync + fmt::Debug {
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Its length now.
     fn len(&self) -> io::Result<u64>;
-    /// Fills `buffer` from `position` as far as the file goes; returns how many bytes that were.
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Reads into `buffer` from `position` as much as comes at once; nothing only where the file ends.
+    fn read_some_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Fills `buffer` from `position` as far as the file goes; returns how many bytes that were. What comes short is
+    /// asked for again: only where nothing comes does the file end. A recovery cuts there.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read_some_at(&mut buffer[filled..], position + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
     /// Writes all pieces one after another from `position` on, in one call where the system takes them all.
     fn write_at(&self, pieces: &mut [IoSlice<'_>], position: u64) -> io::Result<()>;
     /// Cuts, or extends with zeros.
@@ -481,18 +495,10 @@ impl DiskFile for RealFile {
         Ok(self.file.metadata()?.len())
     }
 
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], position + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.stats.of(self.kind).bytes_read.fetch_add(filled as u64, Ordering::Relaxed);
-        Ok(filled)
+    fn read_some_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, position)?;
+        self.stats.of(self.kind).bytes_read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
     }
 
     fn write_at(&self, pieces: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {

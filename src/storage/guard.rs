@@ -150,18 +150,8 @@ impl DiskFile for GuardedFile {
         self.health.look("stat", &self.path, || self.inner.len())
     }
 
-    /// What comes short is asked for again: only where nothing comes does the file end. A recovery cuts there.
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let rest = &mut buffer[filled..];
-            let read = || self.inner.read_at(rest, position + filled as u64);
-            match self.health.look("read", &self.path, read)? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        Ok(filled)
+    fn read_some_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.health.look("read", &self.path, || self.inner.read_some_at(buffer, position))
     }
 
     fn write_at(&self, pieces: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {

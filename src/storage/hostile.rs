@@ -518,7 +518,7 @@ impl DiskFile for HostileFile {
         Ok(state.tree.file(self.id)?.contents.len())
     }
 
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    fn read_some_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.read(buffer, position)
     }
 
@@ -657,7 +657,7 @@ mod tests {
         assert_eq!(read(&disk.restart(Survival::Everything), "/a/x").as_deref(), Some(&b"0123456789"[..]));
         assert_eq!(read(&disk.restart(Survival::Nothing), "/a/x"), Some(vec![0; 10]));
         disk.fail_call(1, Failure::ShortRead);
-        assert!(file.read_at(&mut [0; 10], 0).unwrap() < 10);
+        assert!(file.read_some_at(&mut [0; 10], 0).unwrap() < 10);
         disk.kill(Path::new("/a"), libc::ENOSPC);
         assert_eq!(file.set_len(0).unwrap_err().raw_os_error(), Some(libc::ENOSPC));
         disk.revive();

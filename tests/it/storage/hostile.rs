@@ -109,8 +109,8 @@ impl DiskFile for HostileFile {
         self.inner.len()
     }
 
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.inner.read_at(buffer, position)
+    fn read_some_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.inner.read_some_at(buffer, position)
     }
 
     fn write_at(&self, pieces: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
