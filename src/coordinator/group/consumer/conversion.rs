@@ -22,10 +22,7 @@ use crate::protocol::{ErrorCode, Str};
 use super::leaving::cancel_timers;
 use super::member::{ClassicMetadata, Member, sorted};
 use super::owned::Owned;
-use super::{ConsumerGroup, embedded, records};
-
-/// The hash of no metadata at all.
-const NO_METADATA_HASH: i64 = 0;
+use super::{ConsumerGroup, embedded, metadata_hash, records};
 
 impl State {
     /// Makes way for a member of the consumer protocol. What the group is was checked before.
@@ -65,7 +62,7 @@ impl State {
         }
         // What the classic leader gave out need not be what is read today, as where a static member came back with other
         // topics and nobody rebalanced: a hash of nothing makes the next heartbeat, this one, ask for a target.
-        self.write(step, records::epoch(group_id, generation, NO_METADATA_HASH));
+        self.write(step, records::epoch(group_id, generation, metadata_hash::OF_NOTHING));
         for member in members {
             self.write(step, records::target(group_id, &member.id, &member.assigned.partitions()));
         }

@@ -14,12 +14,15 @@ use twox_hash::XxHash3_64;
 use crate::metadata::{Image, Topic};
 use crate::protocol::Str;
 
+/// The number of a group that reads nothing.
+pub(super) const OF_NOTHING: i64 = 0;
+
 /// The number of a group that reads these topics, which come in ascending order. Those that do not exist do
 /// not count.
 pub(super) fn of_group<'a>(topics: impl Iterator<Item = &'a Str>, image: &Image) -> i64 {
     let topics = topics.filter_map(|name| image.topic(name));
     let bytes: Vec<u8> = topics.flat_map(|topic| of_topic(topic, image).to_le_bytes()).collect();
-    if bytes.is_empty() { 0 } else { XxHash3_64::oneshot(&bytes).cast_signed() }
+    if bytes.is_empty() { OF_NOTHING } else { XxHash3_64::oneshot(&bytes).cast_signed() }
 }
 
 fn of_topic(topic: &Topic, image: &Image) -> i64 {

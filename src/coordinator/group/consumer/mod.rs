@@ -96,7 +96,7 @@ impl ConsumerGroup {
         Self {
             id,
             group_epoch: 1,
-            metadata_hash: 0,
+            metadata_hash: metadata_hash::OF_NOTHING,
             assignment_epoch: 1,
             assignment_timestamp_ms: 0,
             members: BTreeMap::new(),
