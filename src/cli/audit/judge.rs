@@ -113,9 +113,9 @@ impl Sum {
     fn of<'a>(buckets: impl IntoIterator<Item = &'a Bucket>) -> Self {
         let mut sum = Self { has_places: true, ..Self::default() };
         for bucket in buckets {
-            sum.count += bucket.count;
-            sum.unknown += bucket.unknown;
-            sum.late += bucket.late;
+            sum.count = sum.count.saturating_add(bucket.count);
+            sum.unknown = sum.unknown.saturating_add(bucket.unknown);
+            sum.late = sum.late.saturating_add(bucket.late);
             match bucket.digest.as_deref().and_then(|digest| u64::from_str_radix(digest, 16).ok()) {
                 Some(digest) => sum.digest = sum.digest.wrapping_add(digest),
                 None => sum.has_places = false,
@@ -127,21 +127,27 @@ impl Sum {
         sum
     }
 
+    /// How many records there are at most.
+    fn size(&self) -> u64 {
+        self.count.saturating_add(self.unknown)
+    }
+
     /// How many records at least were counted more than once: more than there are offsets to count.
     fn twice(&self) -> u64 {
         let of_partition = |spans: &Vec<(i64, i64, u64)>| {
             let mut spans = spans.clone();
             spans.sort_unstable();
-            let counted: u64 = spans.iter().map(|span| span.2).sum();
+            let counted = spans.iter().fold(0u64, |sum, span| sum.saturating_add(span.2));
             let (mut offsets, mut end) = (0u64, i64::MIN);
             for (first, last, _) in spans {
                 let from = first.max(end);
-                offsets += u64::try_from((last + 1).saturating_sub(from)).unwrap_or(0);
-                end = end.max(last + 1);
+                let behind = last.saturating_add(1);
+                offsets = offsets.saturating_add(u64::try_from(behind.saturating_sub(from)).unwrap_or(0));
+                end = end.max(behind);
             }
             counted.saturating_sub(offsets)
         };
-        self.offsets.values().map(of_partition).sum()
+        self.offsets.values().map(of_partition).fold(0, u64::saturating_add)
     }
 }
 
@@ -163,7 +169,7 @@ impl Book {
             // What a session counts only grows: a record that comes out of order says less.
             let known = sessions.entry(id).or_default();
             let said = counted.bucket_counts;
-            if said.count + said.unknown >= known.count + known.unknown {
+            if said.size() >= known.size() {
                 *known = said;
             }
         }
@@ -208,9 +214,9 @@ impl Book {
                 }))
             };
             let produced = of(Side::Produced, None);
-            let is_open = bucket + BUCKET_MS + grace_ms > now_ms;
-            let is_before =
-                producing_since.get(topic.as_str()).is_none_or(|since| bucket + BUCKET_MS <= *since);
+            let end = bucket.saturating_add(BUCKET_MS);
+            let is_open = end.saturating_add(grace_ms) > now_ms;
+            let is_before = producing_since.get(topic.as_str()).is_none_or(|since| end <= *since);
             let names = consumers.get(topic.as_str()).into_iter().flatten().map(|name| Some(*name));
             let names: Vec<Option<&str>> = match consumers.contains_key(topic.as_str()) {
                 true => names.collect(),
@@ -221,7 +227,7 @@ impl Book {
                 let verdict = match (name, is_open) {
                     (_, true) => Verdict::Open,
                     (None, _) => Verdict::NotConsumed,
-                    _ if produced.count + produced.unknown == 0 && is_before => Verdict::NotProduced,
+                    _ if produced.size() == 0 && is_before => Verdict::NotProduced,
                     _ => verdict(&produced, &consumed),
                 };
                 rows.push(Row {
@@ -242,7 +248,7 @@ impl Book {
 }
 
 fn verdict(produced: &Sum, consumed: &Sum) -> Verdict {
-    let most = produced.count + produced.unknown;
+    let most = produced.size();
     match consumed.count {
         count if count < produced.count => Verdict::Missing(produced.count - count),
         count if count > most => Verdict::More(count - most),
@@ -314,6 +320,26 @@ mod tests {
         assert_eq!(judged(unsure, &[("x", &[0])]).verdict, Verdict::Missing(1));
         assert_eq!(judged(unsure, &[]).verdict, Verdict::NotConsumed);
         assert_eq!(judged(&[], &[("x", &[0])]).verdict, Verdict::NotProduced);
+    }
+
+    #[test]
+    fn numbers_that_nobody_can_have_counted_are_borne() {
+        let text = format!(
+            r#"{{"audit":{VERSION},"side":"produced","name":"p","session":"s","since":{0},"at":{0},"closed":true,
+                "counted":{{"topic":"t","bucket":{0},"counts":{{"count":{1},"unknown":{1},"late":{1},"digest":"f",
+                "offsets":{{"0":[{2},{0},{1}]}}}}}}}}"#,
+            i64::MAX,
+            u64::MAX,
+            i64::MIN
+        );
+        let mut book = Book::default();
+        for session in ["one", "two"] {
+            let mut count: Count = serde_json::from_str(&text).unwrap();
+            session.clone_into(&mut count.session);
+            book.take(count.clone());
+            book.take(count);
+        }
+        assert_eq!(book.rows(LATER, 0)[0].verdict, Verdict::Open);
     }
 
     #[test]

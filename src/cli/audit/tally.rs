@@ -82,6 +82,14 @@ pub struct Bucket {
     is_changed: bool,
 }
 
+impl Bucket {
+    /// How many records there are at most.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.count.saturating_add(self.unknown)
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -118,10 +126,10 @@ impl Tally {
         if !self.topics.contains_key(topic) {
             self.topics.insert(topic.to_owned(), BTreeMap::new());
         }
-        let begins = timestamp_ms.div_euclid(BUCKET_MS) * BUCKET_MS;
+        let begins = timestamp_ms.div_euclid(BUCKET_MS).saturating_mul(BUCKET_MS);
         let bucket = self.topics.entry(topic.to_owned()).or_default().entry(begins).or_default();
         bucket.is_changed = true;
-        (bucket, now_ms >= begins + 2 * BUCKET_MS)
+        (bucket, now_ms >= begins.saturating_add(2 * BUCKET_MS))
     }
 
     /// What has changed since this was asked last.
