@@ -2,6 +2,7 @@
 //! as one that says nothing.
 //!
 //! `KLAMM_VERIFY_ALL=1` flips every bit of every byte, cuts and adds one at every place; without it a sample is taken.
+//! A part of a path instead of the 1 does so with the files whose paths hold it, and leaves the others alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -304,9 +305,14 @@ impl Changes {
 
     fn run(mut self) {
         let mut random = Random::new();
-        let is_all = std::env::var_os("KLAMM_VERIFY_ALL").is_some();
+        let all = std::env::var("KLAMM_VERIFY_ALL").ok();
         for file in files_below(&self.root) {
-            if is_all { self.everything(&file) } else { self.some(&file, &mut random) }
+            match all.as_deref() {
+                None => self.some(&file, &mut random),
+                Some("1") => self.everything(&file),
+                Some(part) if file.to_string_lossy().contains(part) => self.everything(&file),
+                Some(_) => {}
+            }
         }
         eprintln!("{}: {} changes, not to be told: {:?}", self.root.display(), self.made, self.silent);
         assert!(self.unseen.is_empty(), "{} unseen\n{}", self.unseen.len(), self.unseen.join("\n"));
@@ -489,6 +495,40 @@ fn a_repair_mends_what_another_file_says_too() {
         assert_eq!((code, lines(&damage(&check(&root)))), (0, String::new()), "{file}: {said}");
         assert!(root.join(format!("{file}.kept")).exists(), "{file}: {said}");
         assert!(said.contains("mended"), "{said}");
+    }
+}
+
+#[test]
+fn what_quorum_state_says_is_held_against_the_log() {
+    let says = |directory: &str, was: &str, is: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("d");
+        copy(&testdata(directory), &root);
+        let file = root.join("__cluster_metadata-0/quorum-state");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(was), "{directory}: {text}");
+        fs::write(&file, text.replacen(was, is, 1)).unwrap();
+        lines(&damage(&check(&root)))
+    };
+    // One of several voters voted for the leader: Kafka's directories as they are, with one thing changed in each.
+    for (directory, was, is, what) in [
+        ("clean", r#""leaderId":1"#, r#""leaderId":0"#, "the log says that 1 leads in epoch 2"),
+        ("static-voters", r#""leaderId":1"#, r#""leaderId":3"#, "its leader 3 is no voter"),
+        ("cluster-node", r#""leaderId":1"#, r#""leaderId":2"#, "the log says that 1 leads in epoch 1"),
+        ("cluster-node", r#""votedId":1"#, r#""votedId":5"#, "its vote is for 5, which is no voter"),
+        ("clean", r#""leaderEpoch":2"#, r#""leaderEpoch":1"#, "the log has batches of a later one"),
+    ] {
+        let found = says(directory, was, is);
+        assert!(found.contains(what), "{directory}, {is}: {found}");
+    }
+    // A node may hear of an election before it has the leader's first batch, and may have voted for who lost.
+    for (directory, was, is) in [
+        ("clean", r#""leaderEpoch":2"#, r#""leaderEpoch":3"#),
+        ("clean", r#""leaderId":1"#, r#""leaderId":-1"#),
+        ("cluster-node", r#""votedId":1"#, r#""votedId":3"#),
+        ("cluster-node", r#""leaderId":1,"leaderEpoch":1"#, r#""leaderId":2,"leaderEpoch":4"#),
+    ] {
+        assert_eq!(says(directory, was, is), "", "{directory}, {is}");
     }
 }
 

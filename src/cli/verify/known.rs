@@ -12,7 +12,7 @@ use crate::protocol::{Decoder, Message};
 use crate::record::{Batch, ControlKey, ControlType, InflateLimits};
 use crate::storage::disk::read_small;
 use crate::storage::reader::LogReader;
-use crate::storage::verify::{Finding, Known, KnownBroker, KnownPartition, KnownTopic, Remedy};
+use crate::storage::verify::{Finding, Known, KnownBroker, KnownPartition, KnownQuorum, KnownTopic, Remedy};
 use crate::storage::{Disk, METADATA_TOPIC};
 use crate::types::Offset;
 
@@ -43,47 +43,50 @@ pub(super) fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Option<(Known, Opt
             (known, Some(Finding::damage(folder.clone(), what, Remedy::Person(ADVICE))))
         }
     };
-    known.voters = voters_of_log(&log).or_else(|| voters_of_snapshots(&**disk, &folder));
+    known.quorum = quorum_of(&log);
+    if let Some(voters) = voters_of_snapshots(&**disk, &folder) {
+        known.quorum.ever.extend(&voters);
+        known.quorum.voters.get_or_insert(voters);
+    }
     Some((known, finding))
 }
 
-/// The voters as the log says them last, up to the first damage: each leader begins its epoch with them.
-fn voters_of_log(log: &LogReader) -> Option<Vec<i32>> {
-    let mut voters = None;
-    let mut cursor = log.cursor(log.log_start_offset().ok()?);
+/// The quorum as the control records of the log say, up to the first damage: each leader begins its epoch with itself
+/// and the voters.
+fn quorum_of(log: &LogReader) -> KnownQuorum {
+    let mut quorum = KnownQuorum::default();
+    let Ok(start) = log.log_start_offset() else { return quorum };
+    let mut cursor = log.cursor(start);
     while let Ok(Some(mut bytes)) = cursor.read(READ_BYTES, Offset(i64::MAX)) {
         while let Ok(batch) = Batch::first(&bytes) {
             bytes = bytes.slice(batch.bytes.len()..);
             if batch.header.is_control() && batch.as_ref().check_crc().is_ok() {
-                voters = voters_of_batch(&batch).or(voters);
+                let _ = take_batch(&mut quorum, &batch);
             }
         }
     }
-    voters
+    quorum
 }
 
-fn voters_of_batch(batch: &Batch) -> Option<Vec<i32>> {
-    let mut voters = None;
+/// Takes what a batch of control records says; `None` where one of them cannot be read.
+fn take_batch(quorum: &mut KnownQuorum, batch: &Batch) -> Option<()> {
     for record in batch.records(&InflateLimits::default()).ok()? {
         let record = record.ok()?;
-        let (Some(key), Some(value)) = (record.key.as_deref().and_then(ControlKey::parse), record.value)
-        else {
-            continue;
-        };
-        let found = match key.kind {
-            ControlType::LeaderChange => {
-                let message = LeaderChangeMessage::decode(&mut Decoder::new(value), 0).ok();
-                message.map(|message| message.voters.iter().map(|voter| voter.voter_id).collect())
+        let kind = record.key.as_deref().and_then(ControlKey::parse).map(|key| key.kind);
+        let mut value = Decoder::new(record.value?);
+        let voters: Vec<i32> = match kind {
+            Some(ControlType::LeaderChange) => {
+                let message = LeaderChangeMessage::decode(&mut value, 0).ok()?;
+                quorum.leader = Some((batch.header.leader_epoch, message.leader_id));
+                message.voters.iter().map(|voter| voter.voter_id).collect()
             }
-            ControlType::KRaftVoters => {
-                let record = VotersRecord::decode(&mut Decoder::new(value), 0).ok();
-                record.map(|record| ids_of(&record))
-            }
-            _ => None,
+            Some(ControlType::KRaftVoters) => ids_of(&VotersRecord::decode(&mut value, 0).ok()?),
+            _ => continue,
         };
-        voters = found.or(voters);
+        quorum.ever.extend(&voters);
+        quorum.voters = Some(voters);
     }
-    voters
+    Some(())
 }
 
 /// The voters in the newest snapshot that can be read and has some.

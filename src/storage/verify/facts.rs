@@ -1,7 +1,7 @@
 //! A log directory's own files: whose it is, how it was left, what its checkpoints say; and what the cluster's
 //! metadata says of it, where the caller knows that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,17 @@ pub struct KnownBroker {
     pub directories: Vec<Uuid>,
 }
 
+/// What a metadata log says of the quorum that it belongs to.
+#[derive(Debug, Clone, Default)]
+pub struct KnownQuorum {
+    /// Who votes, as the log says it last.
+    pub voters: Option<Vec<i32>>,
+    /// Who voted at some time.
+    pub ever: BTreeSet<i32>,
+    /// The newest epoch that a leader began in the log, and who that was.
+    pub leader: Option<(LeaderEpoch, i32)>,
+}
+
 /// What the cluster agreed on, as far as a log directory can be held against it.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
@@ -54,8 +65,8 @@ pub struct Known {
     pub topics: BTreeMap<String, KnownTopic>,
     /// Brokers by node id.
     pub brokers: BTreeMap<i32, KnownBroker>,
-    /// Who votes in the quorum, where the metadata log says so.
-    pub voters: Option<Vec<i32>>,
+    /// Who leads and votes.
+    pub quorum: KnownQuorum,
     /// The metadata cannot be read as a whole: topics and brokers are not known.
     pub is_unreadable: bool,
 }
@@ -69,7 +80,7 @@ impl Known {
 
     /// Whether nothing is lost when a node forgets whom it voted for: it is the only voter, or none.
     pub(super) fn needs_no_vote(&self, node_id: Option<i32>) -> bool {
-        let (Some(voters), Some(node_id)) = (&self.voters, node_id) else { return false };
+        let (Some(voters), Some(node_id)) = (&self.quorum.voters, node_id) else { return false };
         *voters == [node_id] || !voters.contains(&node_id)
     }
 

@@ -35,7 +35,7 @@ mod window;
 
 pub use context::State;
 pub use directory::{Plan, folder_of, is_log_directory};
-pub use facts::{Facts, Known, KnownBroker, KnownPartition, KnownTopic, state_of};
+pub use facts::{Facts, Known, KnownBroker, KnownPartition, KnownQuorum, KnownTopic, state_of};
 pub use finding::{FINDINGS_MAX, Finding, Findings, Remedy, Severity};
 pub use log::{LogCheck, LogOutcome};
 pub use repair::{Done, mend_checkpoints, mend_folder, mend_own};

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::context::{Context, State};
-use super::facts::{Known, read_bounded};
+use super::facts::{Known, KnownQuorum, read_bounded};
 use super::finding::{Finding, Findings, Remedy, Severity};
 use super::window::{Buffer, TRUSTED_SIZE_MAX, Window};
 use crate::record::{
@@ -41,7 +41,9 @@ pub(super) fn check_state(
         return Ok(0);
     };
     let latest = context.epochs.as_ref().and_then(|epochs| epochs.last()).map(|(epoch, _)| *epoch);
-    if let Err(what) = state_fault(&bytes, latest) {
+    let unknown = KnownQuorum::default();
+    let quorum = known.map_or(&unknown, |known| &known.quorum);
+    if let Err(what) = state_fault(&bytes, latest, quorum) {
         let remedy = if needs_none { Remedy::PutAside(NEEDS_NO_VOTE) } else { Remedy::Person(VOTE_IS_LOST) };
         findings.push(Finding::damage(path, what, remedy).as_bad_as(context.severity_of_files()));
     }
@@ -118,8 +120,8 @@ pub(super) fn check_bootstrap(disk: &dyn Disk, path: &Path, findings: &mut Findi
     Ok(())
 }
 
-/// What is wrong with the file; `latest` is the last epoch of the log.
-fn state_fault(bytes: &[u8], latest: Option<LeaderEpoch>) -> Result<(), String> {
+/// What is wrong with the file; `latest` is the last epoch of the log, `quorum` what its control records say.
+fn state_fault(bytes: &[u8], latest: Option<LeaderEpoch>, quorum: &KnownQuorum) -> Result<(), String> {
     let json: Value = serde_json::from_slice(bytes).map_err(|error| format!("not JSON: {error}"))?;
     let integer =
         |name: &str| json.get(name).and_then(Value::as_i64).ok_or_else(|| format!("{name} is missing"));
@@ -156,7 +158,11 @@ fn state_fault(bytes: &[u8], latest: Option<LeaderEpoch>) -> Result<(), String> 
         if !ids.contains(&leader) && leader >= 0 {
             return Err(format!("its leader {leader} is no voter"));
         }
+        if !ids.contains(&voted) && voted >= 0 {
+            return Err(format!("its vote is for {voted}, which is no voter"));
+        }
     }
+    held_against(quorum, latest, (leader, epoch, voted))?;
     if let Some(directory) = json.get("votedDirectoryId").and_then(Value::as_str) {
         let is_zero = directory == crate::types::Uuid::ZERO.to_string();
         if directory.parse::<crate::types::Uuid>().is_err() || (voted < 0) != is_zero {
@@ -169,6 +175,31 @@ fn state_fault(bytes: &[u8], latest: Option<LeaderEpoch>) -> Result<(), String> 
         || (leader == -1 && voted == -1 && epoch > 0 && latest.is_none())
     {
         return Err(format!("it says leader {leader}, epoch {epoch}, vote {voted}"));
+    }
+    Ok(())
+}
+
+/// Holds the leader, its epoch and the vote against the log. A node may know of a leader before it has a batch of it,
+/// and may have forgotten whom it knew; but in an epoch that began in the log there is one leader, and nobody votes or
+/// is voted for who never was a voter.
+fn held_against(
+    quorum: &KnownQuorum,
+    latest: Option<LeaderEpoch>,
+    (leader, epoch, voted): (i64, i64, i64),
+) -> Result<(), String> {
+    if let Some((begun, due)) = quorum.leader
+        && i64::from(begun.0) == epoch
+        && leader >= 0
+        && leader != i64::from(due)
+    {
+        return Err(format!("its leader is {leader}; the log says that {due} leads in epoch {epoch}"));
+    }
+    let is_of_log = latest.is_some_and(|latest| i64::from(latest.0) == epoch);
+    for (id, role) in [(leader, "leader"), (voted, "vote")] {
+        let is_voter = quorum.ever.iter().any(|voter| i64::from(*voter) == id);
+        if id >= 0 && is_of_log && !is_voter && !quorum.ever.is_empty() {
+            return Err(format!("its {role} is {id}, which never was a voter"));
+        }
     }
     Ok(())
 }
