@@ -29,6 +29,13 @@ impl Scanned {
     pub(super) fn end(&self) -> u64 {
         self.position + self.size
     }
+
+    /// The same entry with another base offset.
+    pub(super) fn at(self, base_offset: Offset) -> Self {
+        let header = self.header.map(|header| BatchHeader { base_offset, ..header });
+        let last_offset = header.map_or(base_offset, |header| header.last_offset());
+        Self { base_offset, last_offset, header, ..self }
+    }
 }
 
 /// Why a scan stopped.
@@ -134,6 +141,14 @@ impl<'a> Scanner<'a> {
         };
         self.position = scanned.end();
         Ok(Some(scanned))
+    }
+
+    /// The base offset of what stands at the current position; `None` where nothing does that has one.
+    pub(super) fn next_base_offset(&mut self) -> io::Result<Option<Offset>> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        Ok(BatchFrame::parse(self.peek(BATCH_HEADER_SIZE)?).ok().map(|frame| frame.base_offset))
     }
 
     /// All bytes of an entry that [`Self::next`] gave last: from the window, else read into `spill`.

@@ -2,6 +2,7 @@
 //! stop from batches that are checked one by one.
 
 use std::cell::{Cell, OnceCell};
+use std::io::IoSlice;
 
 use super::Segment;
 use crate::record::{BatchRef, LegacyMessage, NO_TIMESTAMP};
@@ -35,6 +36,14 @@ struct Rebuilt {
 struct IndexMarks {
     largest: TimeEntry,
     last_entry_position: u64,
+}
+
+/// The entry with the base offset that it must have had. That stands outside the checksum; but where what comes `after`
+/// begins just where an entry at `expected` would end, no other fits, and no cleaning leaves such a one. Of the last
+/// entry nothing can be said: cleaning may have left what looks like a hole before it.
+fn in_its_place(found: Scanned, expected: Offset, after: Option<Offset>) -> Scanned {
+    let placed = found.at(expected);
+    if found.header.is_some() && after == Some(placed.last_offset.next()) { placed } else { found }
 }
 
 impl IndexMarks {
@@ -163,13 +172,19 @@ impl Segment {
         let mut spill = Vec::new();
         let mut scanner = Scanner::new(&**file, 0, self.size, &mut window);
         loop {
-            let scanned = match scanner.next() {
-                Ok(Some(scanned)) => scanned,
+            let found = match scanner.next() {
+                Ok(Some(found)) => found,
                 Ok(None) => return Ok(None),
                 Err(ScanError::Io(error)) => return Err(StorageError::io("read", &path)(error)),
                 Err(ScanError::Broken { why, .. }) => return Ok(Some(why)),
             };
             let expected = rebuilt.found.next_offset;
+            let scanned = if found.base_offset == expected {
+                found
+            } else {
+                let after = scanner.next_base_offset().map_err(StorageError::io("read", &path))?;
+                in_its_place(found, expected, after)
+            };
             if scanned.base_offset < expected || !self.can_hold(scanned.last_offset) {
                 return Ok(Some(format!("offset {} where {expected} is the smallest", scanned.base_offset)));
             }
@@ -191,6 +206,12 @@ impl Segment {
                     let pushed = rebuilt.aborted.push(place, self.base, aborted);
                     pushed.map_err(StorageError::io("write transaction index of", &path))?;
                 }
+            }
+            if scanned.base_offset != found.base_offset {
+                let (is, due) = (found.base_offset, scanned.base_offset);
+                tracing::warn!(file = %path.display(), position = found.position, %is, %due, "base offset set right");
+                let mended = file.write_at(&mut [IoSlice::new(&due.0.to_be_bytes())], found.position);
+                mended.map_err(StorageError::io("write", &path))?;
             }
             rebuilt.marks.add(place, &scanned, &mut rebuilt.offsets, &mut rebuilt.times)?;
             rebuilt.found.next_offset = scanned.last_offset.next();

@@ -6,7 +6,7 @@ use klamm::record::{BatchHeader, batches};
 use klamm::storage::{FileKind, ReadError, ReadOutcome, Recovered};
 use klamm::types::Offset;
 
-use super::world::{World, append, batch, names, read_bytes, records_from, sized, values};
+use super::world::{NOW, World, append, batch, batch_at, names, read_bytes, records_from, sized, values};
 
 #[test]
 fn what_is_appended_is_read_back_with_its_offsets() {
@@ -104,4 +104,32 @@ fn reopen_after_torn_write_keeps_acknowledged_batches() {
     assert_eq!(append(&mut log, &batch(&["next"])).base_offset, Offset(50));
     let log = world.reopen_clean(log);
     assert_eq!(values(&log).last().unwrap(), "next");
+}
+
+/// Base offsets stand outside the checksum.
+#[test]
+fn a_base_offset_that_changed_before_a_recovery_is_set_right_by_its_neighbours() {
+    let values_of = |batch: usize| [format!("{batch}a"), format!("{batch}b")];
+    let all: Vec<(i64, String)> =
+        (0..5).flat_map(values_of).enumerate().map(|(offset, value)| (offset as i64, value)).collect();
+    let world = World::new();
+    let mut log = world.create();
+    for [a, b] in (0..5).map(values_of) {
+        append(&mut log, &batch_at(NOW, &[&a, &b]));
+    }
+    drop(log);
+    let path = world.path().join("00000000000000000000.log");
+    let sound = std::fs::read(&path).unwrap();
+    let size = sound.len() / 5;
+    // The sign makes it no batch at all.
+    for (batch, bit) in (0..4).flat_map(|batch| (0..63).map(move |bit| (batch, bit))) {
+        let mut bytes = sound.clone();
+        bytes[batch * size + 7 - bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &bytes).unwrap();
+        let (log, recovered) = world.reopen_unclean(Offset(0));
+        let what = format!("bit {bit} of batch {batch}, {recovered:?}");
+        assert_eq!((records_from(&log, Offset(0)), recovered.fault), (all.clone(), None), "{what}");
+        drop(log);
+        assert_eq!(std::fs::read(&path).unwrap(), sound, "{what}");
+    }
 }
