@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::net::outgoing::{Address, Connection, Target};
-use crate::protocol::{ErrorCode, Request};
+use crate::net::outgoing::{Address, Connection, ConnectionError, Target};
+use crate::protocol::{ApiKey, ErrorCode, Request};
 use crate::types::{BrokerId, Clock, LeaderEpoch, TopicPartition};
 
 use super::address::Bootstrap;
@@ -165,12 +165,61 @@ impl Cluster {
         .await
     }
 
-    /// Sends `request` to whichever broker is at hand.
+    /// Sends `request` to whichever broker is at hand. What any of them answers at once it need not answer for longer
+    /// than [`ClientOptions::patience`], where there are others.
     ///
     /// # Errors
     /// Where none can be reached, or the request was sent and not answered.
     pub async fn any<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
-        Ok(self.home().await?.call(request).await?)
+        let connection = self.home().await?;
+        let version = connection.version_of::<R>(i16::MAX)?;
+        Ok(connection.start(request, version, self.patience_with_any(R::KEY))?.answer().await?)
+    }
+
+    /// How long a broker may take that any other one could stand in for.
+    pub(super) fn patience_with_any(&self, key: ApiKey) -> Duration {
+        let options = &self.inner.options;
+        let is_one_of_many = is_answered_at_once(key) && self.has_others();
+        if is_one_of_many { options.patience.min(options.request_timeout) } else { options.request_timeout }
+    }
+
+    /// What `pending` comes to, an answer that `broker` owes. Where it lets wait for longer than
+    /// [`ClientOptions::patience`], the others are asked; one that they have fenced is waited for no longer: it is
+    /// stopped or cut off, and may stay silent for a long time yet.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub(super) async fn answer<T>(
+        &self,
+        (broker, connection): (BrokerId, &Connection),
+        pending: impl Future<Output = Result<T, ConnectionError>>,
+    ) -> Result<T, ConnectionError> {
+        let mut pending = std::pin::pin!(pending);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut pending => return answer,
+                () = self.clock().wait(self.inner.options.patience) => {}
+            }
+            tokio::select! {
+                biased;
+                answer = &mut pending => return answer,
+                latest = self.metadata(Topics::None), if self.has_others() => {
+                    if latest.is_ok_and(|latest| !latest.brokers.contains_key(&broker)) {
+                        connection.close("it does not answer, and the cluster has fenced it");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether there is more than one broker to ask.
+    fn has_others(&self) -> bool {
+        let told = match &self.inner.bootstrap {
+            Bootstrap::Addresses(addresses) => addresses.len(),
+            Bootstrap::Dial(_) => 1,
+        };
+        self.latest().brokers.len().max(told) > 1
     }
 
     /// Sends `request` to one broker.
@@ -285,7 +334,11 @@ impl Cluster {
             let mut why = "there is no address to try".to_owned();
             // The last attempt begins when the time is up: a broker that came meanwhile is still met.
             let until = deadline.max(self.clock().elapsed() + LAST_ATTEMPT);
-            let candidates = self.candidates();
+            let mut candidates = self.candidates();
+            // Who failed last is asked last.
+            if let Some(failed) = home.as_ref().map(|connection| connection.peer().to_owned()) {
+                candidates.sort_by_key(|address| address.to_string() == failed);
+            }
             for (tried, address) in candidates.iter().enumerate() {
                 // One that takes the connection and says nothing must leave the others their share of the time.
                 let now = self.clock().elapsed();
@@ -337,13 +390,21 @@ impl Cluster {
     }
 }
 
+/// Questions that any broker answers from its memory, and that do no harm when they are asked twice.
+fn is_answered_at_once(key: ApiKey) -> bool {
+    matches!(key, ApiKey::Metadata | ApiKey::FindCoordinator | ApiKey::InitProducerId)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::super::fake::{Fake, Reply};
     use super::*;
     use crate::net::outgoing::fake::listen;
     use crate::protocol::ApiKey;
-    use crate::protocol::messages::metadata_response::MetadataResponse;
+    use crate::protocol::messages::metadata_response::{MetadataResponse, MetadataResponseBroker};
+    use crate::protocol::messages::produce_request::ProduceRequest;
 
     #[tokio::test]
     async fn a_broker_that_hangs_up_fails_what_waits_and_is_called_anew() {
@@ -370,5 +431,45 @@ mod tests {
             ClientOptions { bootstrap_timeout: Duration::from_millis(600), ..ClientOptions::default() };
         let cluster = Cluster::connect(bootstrap, options).await.unwrap();
         assert_eq!(cluster.latest().controller, Some(BrokerId(7)));
+    }
+    #[tokio::test]
+    async fn a_broker_that_is_silent_and_fenced_is_waited_for_no_longer_than_it_takes_to_hear_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stopped, alive) = (folder.path().join("stopped"), folder.path().join("alive"));
+        let broker = |id, path: &std::path::Path| MetadataResponseBroker {
+            node_id: id,
+            host: path.to_str().unwrap().into(),
+            ..Default::default()
+        };
+        let brokers = [broker(1, &stopped), broker(2, &alive)];
+        let (asked_first, all) = (AtomicUsize::new(0), brokers.to_vec());
+        listen(&stopped, move |asked| match asked.key() {
+            ApiKey::ApiVersions => asked.answer_api_versions(),
+            ApiKey::Metadata if asked_first.fetch_add(1, Ordering::SeqCst) == 0 => {
+                asked.answer(&MetadataResponse { brokers: all.clone(), ..Default::default() })
+            }
+            _ => Reply::Nothing,
+        });
+        // Fenced from the second question on.
+        let asked_second = AtomicUsize::new(0);
+        listen(&alive, move |asked| match asked.key() {
+            ApiKey::ApiVersions => asked.answer_api_versions(),
+            _ => {
+                let from = usize::from(asked_second.fetch_add(1, Ordering::SeqCst) > 0);
+                asked.answer(&MetadataResponse { brokers: brokers[from..].to_vec(), ..Default::default() })
+            }
+        });
+        let patience = Duration::from_millis(20);
+        let cluster = Cluster::connect(
+            Bootstrap::Addresses(vec![Address::Unix(stopped)]),
+            ClientOptions { patience, ..ClientOptions::default() },
+        );
+        let cluster = cluster.await.unwrap();
+        let connection = cluster.connection(BrokerId(1), Lane::Produce).await.unwrap();
+        let pending = connection.start(&ProduceRequest::default(), 9, Duration::from_secs(600)).unwrap();
+        let answer = cluster.answer((BrokerId(1), &connection), pending.answer()).await;
+        assert!(matches!(&answer, Err(ConnectionError::Disconnected { .. })), "{answer:?}");
+        assert!(connection.broken().is_some());
+        assert_eq!(cluster.latest().brokers.len(), 1);
     }
 }

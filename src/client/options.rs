@@ -18,6 +18,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long a request may take.
     pub request_timeout: Duration,
+    /// How long a broker may be silent before another one is asked what has become of it.
+    pub patience: Duration,
     /// Pauses between attempts.
     pub backoff: Backoff,
     /// How long a whole call with its retries may take.
@@ -37,6 +39,7 @@ impl Default for ClientOptions {
             bootstrap_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
             backoff: Backoff::default(),
             api_timeout: Duration::from_secs(60),
             receive_bytes_max: 256 << 20,

@@ -15,6 +15,7 @@ use crate::protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use crate::record::{BatchError, batches};
+use crate::types::BrokerId;
 
 use super::super::cluster::Cluster;
 use super::super::config::{ConsumerOptions, IsolationLevel, OffsetReset};
@@ -56,7 +57,7 @@ struct Unheard;
 /// Fetches until the broker fails or nobody listens.
 pub(super) async fn run(
     setting: Setting,
-    connection: Connection,
+    (broker, connection): (BrokerId, Connection),
     mut inbox: mpsc::UnboundedReceiver<Vec<Place>>,
 ) {
     let mut places: Vec<Place> = Vec::new();
@@ -72,7 +73,7 @@ pub(super) async fn run(
         }
         let answer = match ask(&setting, &connection, &places) {
             Ok(pending) => tokio::select! {
-                answer = pending.answer() => answer.map_err(ClientError::from),
+                answer = setting.cluster.answer((broker, &connection), pending.answer()) => answer.map_err(ClientError::from),
                 () = setting.tell.closed() => return,
             },
             Err(error) => Err(error),
@@ -108,8 +109,12 @@ pub(super) async fn give_back(
 fn send_back(setting: &Setting, mut place: Place, error: &ClientError) {
     place.failures += 1;
     place.last_failure = Some(error.clone());
+    go_to_leader(setting, place);
+}
+
+fn go_to_leader(setting: &Setting, place: Place) {
     // Without a router there is nobody to read for.
-    let _ = setting.returned.send(place);
+    let _ = setting.returned.send(Place { nearest: None, ..place });
 }
 
 fn check(response: FetchResponse) -> Result<FetchResponse, ClientError> {
@@ -214,6 +219,11 @@ async fn one(
     let Some(answer) = answer else { return Ok(Next::Stay(place)) };
     match ErrorCode::from_wire(answer.error_code) {
         ErrorCode::None => {}
+        ErrorCode::OffsetOutOfRange if place.nearest.is_some() => {
+            // A follower may be behind; the leader knows.
+            go_to_leader(setting, place);
+            return Ok(Next::Gone);
+        }
         ErrorCode::OffsetOutOfRange => return jump(setting, place).await,
         code if code.is_retriable() => {
             let about = place.assignment.partition.to_string();
@@ -223,6 +233,15 @@ async fn one(
         code => return fail(setting, place, ConsumeError::Refused(code)).await,
     }
     place.failures = 0;
+    let now = setting.cluster.options().clock.elapsed();
+    if answer.preferred_read_replica >= 0 {
+        // Nothing but the name of a replica in the same rack.
+        let until = now + setting.cluster.options().metadata_age_max;
+        place.nearest = Some((BrokerId(answer.preferred_read_replica), until));
+        let _ = setting.returned.send(place);
+        return Ok(Next::Gone);
+    }
+    let is_nearest_no_more = place.nearest.is_some_and(|(_, until)| until <= now);
     if answer.diverging_epoch.end_offset >= 0 {
         let agreed = (answer.diverging_epoch.epoch, answer.diverging_epoch.end_offset);
         return step_back(setting, place, agreed).await;
@@ -245,6 +264,10 @@ async fn one(
     }
     if place.is_at_end() {
         tell(setting, Pulled::Ended(place.assignment.partition)).await?;
+        return Ok(Next::Gone);
+    }
+    if is_nearest_no_more {
+        go_to_leader(setting, place);
         return Ok(Next::Gone);
     }
     Ok(Next::Stay(place))

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -26,6 +27,8 @@ pub(super) struct Place {
     pub(super) history: History,
     /// The leader's epoch as the metadata has it: another leader, or one that knows of a newer one, refuses.
     pub(super) leader_epoch: i32,
+    /// The replica in the same rack that the leader has named, and until when it is read from (KIP-392).
+    pub(super) nearest: Option<(BrokerId, Duration)>,
     /// Failures in a row.
     pub(super) failures: u32,
     /// What the last one was.
@@ -59,6 +62,7 @@ pub(super) async fn run(
         position: assignment.start,
         history: History::from(&assignment),
         leader_epoch: -1,
+        nearest: None,
         assignment,
         failures: 0,
         last_failure: None,
@@ -123,7 +127,11 @@ async fn sort(
         match found {
             Ok((leader, epoch)) => {
                 place.leader_epoch = epoch.0;
-                by_leader.entry(leader).or_default().push(place);
+                let brokers = &cluster.latest().brokers;
+                let now = cluster.options().clock.elapsed();
+                place.nearest.take_if(|(nearest, until)| *until <= now || !brokers.contains_key(nearest));
+                let broker = place.nearest.map_or(leader, |(nearest, _)| nearest);
+                by_leader.entry(broker).or_default().push(place);
             }
             Err(error) => failed.push((place, error.into())),
         }
@@ -151,7 +159,7 @@ fn hand_over(
     let setting = setting.clone();
     tokio::spawn(async move {
         match setting.cluster.connection(leader, Lane::Fetch).await {
-            Ok(connection) => puller::run(setting, connection, inbox).await,
+            Ok(connection) => puller::run(setting, (leader, connection), inbox).await,
             Err(error) => puller::give_back(&setting, inbox, &error).await,
         }
     });

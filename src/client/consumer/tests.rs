@@ -81,10 +81,14 @@ async fn read(
 }
 
 async fn read_from(bootstrap: Bootstrap, end: i64) -> (Vec<String>, Vec<String>) {
+    read_with(bootstrap, &ConsumerOptions::default(), end).await
+}
+
+async fn read_with(bootstrap: Bootstrap, options: &ConsumerOptions, end: i64) -> (Vec<String>, Vec<String>) {
     let cluster = Cluster::connect(bootstrap, ClientOptions::default()).await.unwrap();
     let partition = TopicPartition::new(TopicName::new("t").unwrap(), 0);
     let assignment = Assignment { partition, start: 0, start_epoch: None, end: Some(end) };
-    let mut consumer = Consumer::start(&cluster, &ConsumerOptions::default(), vec![assignment]);
+    let mut consumer = Consumer::start(&cluster, options, vec![assignment]);
     let (mut values, mut told) = (Vec::new(), Vec::new());
     while let Some(pulled) = consumer.next().await {
         match pulled {
@@ -128,6 +132,39 @@ async fn a_leader_that_is_none_is_looked_up_again() {
     })
     .await;
     assert_eq!((values, told), (vec!["a".into()], vec!["ended".to_owned()]));
+}
+
+#[tokio::test]
+async fn kip_392_the_replica_that_the_leader_names_is_read_from_until_it_lacks_the_offset() {
+    let leader = std::sync::OnceLock::new();
+    let bootstrap = Fake::bootstrap(move |mut asked: Asked| -> Reply {
+        match asked.key() {
+            ApiKey::ApiVersions => asked.answer_api_versions(),
+            ApiKey::Metadata => {
+                let mut metadata = metadata();
+                metadata.brokers.push(MetadataResponseBroker { node_id: 2, ..Default::default() });
+                asked.answer(&metadata)
+            }
+            _ => {
+                let request: FetchRequest = asked.read();
+                assert_eq!(request.rack_id, "b");
+                let is_leader = *leader.get_or_init(|| asked.connection) == asked.connection;
+                let mut partition = PartitionData { high_watermark: 2, ..Default::default() };
+                match (is_leader, request.topics[0].partitions[0].fetch_offset) {
+                    (true, 0) => partition.preferred_read_replica = 2,
+                    (false, 0) => partition.records = Some(Records::Inline(batch(0, &["a"]))),
+                    (true, _) => partition.records = Some(Records::Inline(batch(1, &["b"]))),
+                    (false, _) => partition.error_code = ErrorCode::OffsetOutOfRange.code(),
+                }
+                let partitions = vec![partition];
+                let topic = FetchableTopicResponse { topic_id: TOPIC_ID, partitions, ..Default::default() };
+                asked.answer(&FetchResponse { responses: vec![topic], ..Default::default() })
+            }
+        }
+    });
+    let options = ConsumerOptions { rack: "b".to_owned(), ..Default::default() };
+    let (values, told) = read_with(bootstrap, &options, 2).await;
+    assert_eq!((values, told), (vec!["a".into(), "b".into()], vec!["ended".to_owned()]));
 }
 
 #[tokio::test]

@@ -296,7 +296,7 @@ async fn at_coordinator<R: Request>(
 ) -> Result<R::Response, ClientError> {
     let connection = group.connection(Lane::Group).await?;
     let version = connection.version_of::<R>(i16::MAX)?;
-    Ok(connection.start(request, version, timeout)?.answer().await?)
+    group.answer(&connection, connection.start(request, version, timeout)?).await
 }
 
 async fn layout_of(group: &Group, topics: &[Arc<str>]) -> Result<Layout, ClientError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::net::outgoing::Connection;
+use crate::net::outgoing::{Connection, Pending};
 use crate::protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use crate::protocol::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -115,7 +115,7 @@ impl Group {
             true => FindCoordinatorRequest { coordinator_keys: vec![key], ..Default::default() },
             false => FindCoordinatorRequest { key, ..Default::default() },
         };
-        let timeout = self.cluster.options().request_timeout;
+        let timeout = self.cluster.patience_with_any(FindCoordinatorRequest::KEY);
         let response = connection.start(&request, version, timeout)?.answer().await?;
         let (code, message, node) = match response.coordinators.first() {
             Some(found) => (found.error_code, found.error_message.as_deref(), found.node_id),
@@ -139,6 +139,19 @@ impl Group {
         connection
     }
 
+    /// What the coordinator answers at the other end of `connection`; see [`Cluster::answer`].
+    pub(super) async fn answer<R: Request>(
+        &self,
+        connection: &Connection,
+        pending: Pending<R>,
+    ) -> Result<R::Response, ClientError> {
+        let known = *self.coordinator.lock();
+        Ok(match known {
+            Some(coordinator) => self.cluster.answer((coordinator, connection), pending.answer()).await?,
+            None => pending.answer().await?,
+        })
+    }
+
     /// Asks the coordinator, wherever it is by now, until it answers with another code than "not I" or "not yet".
     ///
     /// # Errors
@@ -153,7 +166,8 @@ impl Group {
             let connection = self.connection(Lane::Requests).await?;
             let version = connection.version_of::<R>(version_max)?;
             let timeout = self.cluster.options().request_timeout;
-            let response = connection.start(&request(version), version, timeout)?.answer().await?;
+            let pending = connection.start(&request(version), version, timeout)?;
+            let response = self.answer(&connection, pending).await?;
             match ErrorCode::from_wire(code(&response)) {
                 code @ (ErrorCode::NotCoordinator
                 | ErrorCode::CoordinatorNotAvailable

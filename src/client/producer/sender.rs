@@ -344,9 +344,10 @@ impl Sender {
         let (is_heard, heard) = oneshot::channel::<()>();
         let before = link.newest.replace(heard);
         let Some(events) = self.events.upgrade() else { return };
+        let (cluster, connection) = (self.cluster.clone(), connection.clone());
         tokio::spawn(async move {
             let answer = match waiting {
-                Started::Answered(pending) => pending.answer().await,
+                Started::Answered(pending) => cluster.answer((broker, &connection), pending.answer()).await,
                 Started::Unanswered(written) => written.done().await.map(|()| ProduceResponse::default()),
             };
             if let Some(before) = before {

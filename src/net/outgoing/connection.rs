@@ -167,6 +167,11 @@ impl Connection {
         self.shared.queue.lock().broken.clone()
     }
 
+    /// Gives the connection up, saying `why`: whatever is unanswered fails.
+    pub fn close(&self, why: &str) {
+        self.shared.break_with(&self.shared.disconnected(why));
+    }
+
     /// Sends `request` in the highest common version and waits for the answer.
     ///
     /// # Errors
