@@ -272,17 +272,16 @@ fn check_resource(context: &Context<'_>, resource: &ConfigResource) -> Result<Co
             let id: i32 = name
                 .parse()
                 .map_err(|_| invalid(format!("Invalid broker name {name}: an id is expected.")))?;
-            // Another broker has sent what concerns it.
+            // Each broker has taken what concerns it alone.
             let is_known = id == context.node_id || context.image().broker(id).is_some();
-            if is_known { Ok(kind) } else { Err(unknown_broker(context, id)) }
+            if is_known { Ok(kind) } else { Err(unknown_broker(id)) }
         }
         _ => Ok(kind),
     }
 }
 
-fn unknown_broker(context: &Context<'_>, id: i32) -> Refusal {
-    let node_id = context.node_id;
-    invalid(format!("Unexpected broker id, expected {node_id} or empty string, but received {id}"))
+fn unknown_broker(id: i32) -> Refusal {
+    Refusal::new(ErrorCode::BrokerIdNotRegistered, format!("Broker {id} is not registered."))
 }
 
 /// One change, made to the settings as they would be.

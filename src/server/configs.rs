@@ -1,5 +1,5 @@
 //! DescribeConfigs (32), AlterConfigs (33), IncrementalAlterConfigs (44), ListConfigResources (74): settings
-//! of topics and brokers, from the one table of keys.
+//! of topics and brokers, from the one table of keys. What concerns one broker is taken at that broker alone.
 
 use std::sync::Arc;
 
@@ -10,11 +10,13 @@ use crate::config::{DescribedConfig, Synonym, describe_client_metrics};
 use crate::metadata::{ConfigResource as Resource, ConfigResourceType, Image};
 use crate::net::Reply;
 use crate::protocol::messages::alter_configs_request::AlterConfigsRequest;
+use crate::protocol::messages::alter_configs_response::{self, AlterConfigsResponse};
 use crate::protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
 use crate::protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use crate::protocol::messages::incremental_alter_configs_request::IncrementalAlterConfigsRequest;
+use crate::protocol::messages::incremental_alter_configs_response::{self, IncrementalAlterConfigsResponse};
 use crate::protocol::messages::list_config_resources_request::ListConfigResourcesRequest;
 use crate::protocol::messages::list_config_resources_response::{
     ConfigResource, ListConfigResourcesResponse,
@@ -120,11 +122,25 @@ fn entry(config: DescribedConfig, request: &DescribeConfigsRequest) -> DescribeC
 /// # Errors
 /// The request is malformed.
 pub fn alter(node: &Arc<Node>, mut call: Call) -> Result<Reply, DecodeError> {
-    let request: AlterConfigsRequest = call.decode()?;
+    let mut request: AlterConfigsRequest = call.decode()?;
     call.forget_frame();
+    let refused = take_out(&mut request.resources, |resource| {
+        let failure = of_another_broker(node, resource.resource_type, &resource.resource_name)?;
+        Some(alter_configs_response::AlterConfigsResourceResponse {
+            error_code: failure.code.code(),
+            error_message: failure.message.and_then(text),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+            ..Default::default()
+        })
+    });
     let node = Arc::clone(node);
     Ok(Reply::Later(Box::pin(async move {
-        let response = node.controller.alter_configs(request).await;
+        let mut response = match request.resources.is_empty() && !refused.is_empty() {
+            true => AlterConfigsResponse::default(),
+            false => node.controller.alter_configs(request).await,
+        };
+        put_back(&mut response.responses, refused);
         node.partitions_made().await;
         call.answer(&response)
     })))
@@ -135,14 +151,57 @@ pub fn alter(node: &Arc<Node>, mut call: Call) -> Result<Reply, DecodeError> {
 /// # Errors
 /// The request is malformed.
 pub fn alter_incrementally(node: &Arc<Node>, mut call: Call) -> Result<Reply, DecodeError> {
-    let request: IncrementalAlterConfigsRequest = call.decode()?;
+    let mut request: IncrementalAlterConfigsRequest = call.decode()?;
     call.forget_frame();
+    let refused = take_out(&mut request.resources, |resource| {
+        let failure = of_another_broker(node, resource.resource_type, &resource.resource_name)?;
+        Some(incremental_alter_configs_response::AlterConfigsResourceResponse {
+            error_code: failure.code.code(),
+            error_message: failure.message.and_then(text),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+            ..Default::default()
+        })
+    });
     let node = Arc::clone(node);
     Ok(Reply::Later(Box::pin(async move {
-        let response = node.controller.incremental_alter_configs(request).await;
+        let mut response = match request.resources.is_empty() && !refused.is_empty() {
+            true => IncrementalAlterConfigsResponse::default(),
+            false => node.controller.incremental_alter_configs(request).await,
+        };
+        put_back(&mut response.responses, refused);
         node.partitions_made().await;
         call.answer(&response)
     })))
+}
+
+/// A broker's settings are changed at that broker, which alone knows what stands in its file.
+fn of_another_broker(node: &Node, resource_type: i8, name: &str) -> Option<Failure> {
+    let is_brokers = ConfigResourceType::from_id(resource_type) == Some(ConfigResourceType::Broker);
+    if !is_brokers || name.is_empty() || name.parse() == Ok(node.id.0) {
+        return None;
+    }
+    let message = format!("The settings of broker {name:?} were sent to broker {}.", node.id);
+    Some(Failure::new(ErrorCode::InvalidRequest, message))
+}
+
+/// Takes those out that are refused here; the answers to them, and where they stood.
+fn take_out<T, A>(resources: &mut Vec<T>, refuse: impl Fn(&T) -> Option<A>) -> Vec<(usize, A)> {
+    let mut refused = Vec::new();
+    let mut place = 0;
+    resources.retain(|resource| {
+        let refusal = refuse(resource).map(|answer| refused.push((place, answer)));
+        place += 1;
+        refusal.is_none()
+    });
+    refused
+}
+
+/// Answers stand in the order of what was asked.
+fn put_back<A>(answers: &mut Vec<A>, refused: Vec<(usize, A)>) {
+    for (place, answer) in refused {
+        answers.insert(place.min(answers.len()), answer);
+    }
 }
 
 /// ListConfigResources, versions 0 (subscriptions to client metrics only) and 1.

@@ -463,7 +463,11 @@ async fn settings_are_refused_with_kafkas_codes() {
         ((BROKER, "", "num.partitions", SET, Some("1")), ErrorCode::InvalidRequest, "dynamically"),
         ((BROKER, "", "listeners", SET, Some("PLAINTEXT://:1")), ErrorCode::InvalidRequest, "dynamically"),
         ((BROKER, "", "ssl.client.auth", SET, Some("none")), ErrorCode::InvalidRequest, "broker level"),
-        ((BROKER, "2", "message.max.bytes", SET, Some("1")), ErrorCode::InvalidRequest, "received 2"),
+        (
+            (BROKER, "2", "message.max.bytes", SET, Some("1")),
+            ErrorCode::BrokerIdNotRegistered,
+            "not registered",
+        ),
         ((BROKER, "x", "message.max.bytes", SET, Some("1")), ErrorCode::InvalidRequest, "broker name"),
         ((BROKER, "1", "message.max.bytes", SET, Some("-1")), ErrorCode::InvalidRequest, "at least 0"),
         ((BROKER, "1", "min.insync.replicas", SET, Some("2")), ErrorCode::InvalidConfig, "ELR"),
