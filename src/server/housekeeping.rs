@@ -70,6 +70,7 @@ pub async fn run(node: Arc<Node>) {
         let worker = Arc::clone(&node);
         let done = spawn_blocking(move || {
             ready.into_iter().for_each(|job| work(&worker, job, &mut written));
+            worker.failures.look_again();
             written
         });
         written = match done.await {

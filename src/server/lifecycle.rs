@@ -171,7 +171,9 @@ pub(super) async fn register_controller(
 
 /// Tells the controller that this broker lives, until it stops.
 pub(super) async fn run(node: Arc<Node>, mut registration: Registration) {
+    let mut failed_directories = node.failures.known.subscribe();
     loop {
+        failed_directories.mark_unchanged();
         let answer = tokio::select! {
             answer = node.controller.heartbeat(heartbeat(&node, &registration, false)) => answer,
             () = node.stopping() => return,
@@ -201,14 +203,16 @@ pub(super) async fn run(node: Arc<Node>, mut registration: Registration) {
         let pause = if is_open { Duration::from_millis(interval_ms) } else { CATCH_UP_PAUSE };
         tokio::select! {
             () = node.clock.wait(pause) => {}
+            // The leaderships in one that has failed do not wait; the sender lives in this node.
+            Ok(()) = failed_directories.changed() => {}
             () = node.stopping() => return,
         }
     }
 }
 
 fn heartbeat(node: &Node, registration: &Registration, want_shut_down: bool) -> BrokerHeartbeatRequest {
-    let online: BTreeSet<Uuid> =
-        node.directories.all().iter().filter_map(|directory| directory.id()).collect();
+    let online = node.directories.all().iter().filter(|directory| directory.health().failure().is_none());
+    let online: BTreeSet<Uuid> = online.filter_map(|directory| directory.id()).collect();
     let offline = registration.log_dir_ids.iter().filter(|id| !online.contains(id)).copied();
     BrokerHeartbeatRequest {
         broker_id: node.id.0,

@@ -163,9 +163,19 @@ pub(super) struct Failures {
     pub(super) controller: Controller,
     pub(super) metadata_dir: PathBuf,
     pub(super) failed: watch::Sender<bool>,
+    /// How many directories have failed, as far as it was looked.
+    pub(super) known: watch::Sender<usize>,
 }
 
 impl Failures {
+    /// Looks where a directory has failed since: not every error is a partition's.
+    pub(super) fn look_again(&self) {
+        let failed = self.directories.all().iter().filter(|directory| directory.health().failure().is_some());
+        if failed.count() > *self.known.borrow() {
+            self.look();
+        }
+    }
+
     /// Takes the partitions of failed directories offline; the others go on. Without a directory, or without
     /// that of the metadata log, the broker has failed.
     pub(super) fn look(&self) {
@@ -175,9 +185,11 @@ impl Failures {
         }
         let failed = self.directories.all().iter().filter(|directory| directory.health().failure().is_some());
         let failed: BTreeSet<Uuid> = failed.filter_map(|directory| directory.id()).collect();
+        let count = failed.len();
         if !failed.is_empty() {
             self.controller.note_failed_directories(failed);
         }
+        self.known.send_if_modified(|known| std::mem::replace(known, count) != count);
         let metadata = self.directories.at(&self.metadata_dir);
         if metadata.is_none_or(|directory| directory.health().failure().is_some()) {
             error!(directory = %self.metadata_dir.display(), "the directory of the metadata log has failed");

@@ -385,6 +385,7 @@ fn assemble(
         controller: controller.clone(),
         metadata_dir: config.metadata_log_dir.clone(),
         failed: watch::Sender::new(false),
+        known: watch::Sender::new(0),
     };
     let flusher = {
         let failures = failures.clone();

@@ -94,7 +94,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
     (
         "s1_3_log_dir_failure_test",
         "one directory fails: leadership moves, the broker stays up, the other serves",
-        Waits(Replication),
+        Shown,
     ),
     ("s1_3_snapshot_test", "controller snapshots are loaded and fetched", Shown),
     (
@@ -102,7 +102,7 @@ const ROWS: &[(&str, &str, Standing)] = &[
         "a controller added, the active one removed, under load",
         Waits(Quorum),
     ),
-    ("s1_3_truncation_test", "a consumer notices truncation after an unclean election", Waits(Replication)),
+    ("s1_3_truncation_test", "a consumer notices truncation after an unclean election", Shown),
     ("s1_3_log_compaction_test", "the last record per key is the same before and after cleaning", Shown),
     ("s1_3_consumer_test", "rebalances under bounces, static members", Shown),
     ("s1_3_quota_test", "quotas hold clients to their rates", Waits(Quotas)),

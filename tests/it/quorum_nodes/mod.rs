@@ -4,7 +4,9 @@
 
 mod adopted;
 mod copies;
+mod elections;
 mod nodes;
+mod places;
 mod replicas;
 mod roles;
 mod strangers;

@@ -85,6 +85,12 @@ impl Nodes {
         self.nodes.iter_mut().for_each(Node::await_ready);
     }
 
+    /// Starts this one and waits until it serves.
+    pub fn start_one(&mut self, index: usize) {
+        self.nodes[index].process = Some(self.spawn(index));
+        self.nodes[index].await_ready();
+    }
+
     /// Another node of this cluster; not started yet. Its place.
     pub fn add(&mut self, id: i32, arguments: &[&str]) -> usize {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -154,11 +160,16 @@ impl Nodes {
         process.wait().unwrap();
     }
 
+    /// Sends a signal to one that runs.
+    pub fn signal(&self, index: usize, signal: Signal) {
+        let process = self.nodes[index].process.as_ref().unwrap();
+        kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
+    }
+
     /// SIGTERM, and how it ended.
     pub fn stop(&mut self, index: usize) -> ExitStatus {
-        let mut process = self.nodes[index].process.take().unwrap();
-        kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM).unwrap();
-        process.wait().unwrap()
+        self.signal(index, Signal::SIGTERM);
+        self.nodes[index].process.take().unwrap().wait().unwrap()
     }
 
     /// Starts one that does not serve and waits until it has given up; how.

@@ -79,6 +79,10 @@ async fn strangers_at_the_controllers_door_get_kafkas_codes_and_change_nothing()
     }
     let answer = door.call(&led_by_nine(Some("another"), 99)).await.unwrap();
     assert_eq!(name_of(answer.error_code), "INCONSISTENT_CLUSTER_ID");
+    let mut fetch = FetchRequest { cluster_id: Some("another".into()), ..fetch_as(9, -1, Uuid::ONE) };
+    (fetch.max_wait_ms, fetch.topics[0].partitions[0].fetch_offset) = (0, 0);
+    let answer = door.call(&fetch).await.unwrap();
+    assert_eq!(name_of(answer.error_code), "INCONSISTENT_CLUSTER_ID");
     assert!(nodes.log(0).contains("INCONSISTENT_CLUSTER_ID"), "it is said in the log");
     // One who knows the cluster's id, in a present epoch.
     let asked = vote_for_nine(None, known.leader_epoch, true);
