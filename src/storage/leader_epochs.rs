@@ -120,6 +120,15 @@ impl LeaderEpochs {
         self.latest().is_none_or(|latest| latest < epoch) && self.assign(epoch, start)
     }
 
+    /// Puts `earlier` in front, which begin before the first of these; the last of them may be the first of these.
+    pub(super) fn prepend(&mut self, earlier: Self) {
+        let Self { mut entries } = earlier;
+        let known = std::mem::take(&mut self.entries);
+        let youngest = entries.last().map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| *epoch);
+        entries.extend(known.into_iter().filter(|(epoch, _)| *epoch > youngest));
+        self.entries = entries;
+    }
+
     /// Drops the epochs that begin at `end` or behind it. `true` where there were any.
     pub fn truncate_from_end(&mut self, end: Offset) -> bool {
         let keep = self.entries.partition_point(|(_, start)| *start < end);
@@ -188,6 +197,15 @@ mod tests {
         assert_eq!(known, epochs(&[(1, 0), (6, 10)]));
         assert!(!known.assign_if_younger(LeaderEpoch(6), Offset(5)));
         assert!(!known.assign(LeaderEpoch(-1), Offset(50)));
+    }
+
+    #[test]
+    fn earlier_epochs_are_put_in_front_and_lengthen_the_first() {
+        let mut known = epochs(&[(3, 13), (5, 20)]);
+        known.prepend(epochs(&[(2, 10), (3, 12)]));
+        assert_eq!(known, epochs(&[(2, 10), (3, 12), (5, 20)]));
+        known.prepend(epochs(&[(1, 0)]));
+        assert_eq!(known, epochs(&[(1, 0), (2, 10), (3, 12), (5, 20)]));
     }
 
     #[test]

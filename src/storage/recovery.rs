@@ -205,6 +205,7 @@ impl Opening<'_> {
         self.settle_snapshots(loaded)?;
         // An epoch that began at the end and wrote nothing yet is kept.
         loaded.epochs.truncate_from_end(loaded.log_end_offset.next());
+        find_first_epochs(self.place, &loaded.segments, loaded.log_start_offset, &mut loaded.epochs)?;
         self.begin_anew_if_lost(loaded)
     }
 
@@ -489,6 +490,39 @@ pub(super) fn settle_transactions(
         }
     }
     producers.close_transactions(&unseen);
+    Ok(())
+}
+
+/// Finds the epochs of what lies before the first that is known. Records were deleted, and the checkpoint that says where
+/// the log begins since was lost: they are back, and what was known of their epochs is gone.
+fn find_first_epochs(
+    place: &Place,
+    segments: &[Segment],
+    log_start_offset: Offset,
+    epochs: &mut LeaderEpochs,
+) -> Result<(), StorageError> {
+    let Some(&(known, end)) = epochs.entries().first() else { return Ok(()) };
+    let mut earlier = LeaderEpochs::default();
+    let mut window = Vec::new();
+    for segment in segments.iter().filter(|segment| segment.size > 0 && segment.base < end) {
+        let Some(first) =
+            (if log_start_offset < end { segment.find(place, log_start_offset)? } else { None })
+        else {
+            continue;
+        };
+        let path = place.file(segment.base, Suffix::Log);
+        window.resize(WALK_WINDOW, 0);
+        let mut scanner = segment.scan(place, first.position, &mut window)?;
+        while let Some(scanned) = scanner.next().map_err(|error| error.at(&path))? {
+            // Batches from before there were epochs have none.
+            let epoch = scanned.header.map_or(LeaderEpoch::UNKNOWN, |header| header.leader_epoch);
+            if scanned.base_offset >= end || !(LeaderEpoch(0)..=known).contains(&epoch) {
+                break;
+            }
+            earlier.assign_if_younger(epoch, scanned.base_offset.max(log_start_offset));
+        }
+    }
+    epochs.prepend(earlier);
     Ok(())
 }
 

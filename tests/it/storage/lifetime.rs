@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use klamm::record::{BatchBuilder, Compression};
-use klamm::storage::{AppendError, Deleted, FileKind, OpenHints, ReadError, TimestampOffset};
+use klamm::storage::{AppendError, AppendOrigin, Deleted, FileKind, OpenHints, ReadError, TimestampOffset};
 use klamm::types::{LeaderEpoch, Offset};
 
 use super::world::{
@@ -310,8 +310,7 @@ fn one_sync_serves_every_batch_that_waited() {
     world.options.flush_messages = 1;
     let mut log = world.create();
     for index in 0..10 {
-        let appended =
-            log.append_as_leader(&batch(&["a"]), EPOCH, klamm::storage::AppendOrigin::Client, NOW).unwrap();
+        let appended = log.append_as_leader(&batch(&["a"]), EPOCH, AppendOrigin::Client, NOW).unwrap();
         assert_eq!(appended.must_flush_to, Some(Offset(index + 1)));
         // Nobody may see what a power cut can take back.
         assert_eq!(log.visible_end_offset(), Offset(0));
@@ -373,7 +372,7 @@ fn retention_never_passes_the_high_watermark() {
     world.options.retention_ms = 1;
     let mut log = world.create();
     for _ in 0..10 {
-        log.append_as_leader(&sized(400), EPOCH, klamm::storage::AppendOrigin::Client, NOW).unwrap();
+        log.append_as_leader(&sized(400), EPOCH, AppendOrigin::Client, NOW).unwrap();
     }
     assert_eq!(log.apply_retention(NOW + 100).unwrap().segments, 0);
     log.advance_high_watermark(Offset(5));
@@ -477,8 +476,7 @@ fn kafka_16541_a_torn_epoch_checkpoint_is_read_again_from_the_log() {
     let world = World::small_segments(1_000);
     let mut log = world.create();
     for epoch in 0..5 {
-        log.append_as_leader(&sized(300), LeaderEpoch(epoch), klamm::storage::AppendOrigin::Client, NOW)
-            .unwrap();
+        log.append_as_leader(&sized(300), LeaderEpoch(epoch), AppendOrigin::Client, NOW).unwrap();
     }
     let epochs = log.leader_epochs().clone();
     assert_eq!(epochs.entries().len(), 5);
@@ -507,7 +505,7 @@ fn kafka_7415_a_leader_that_never_wrote_knows_where_its_epoch_began() {
     log.assign_epoch_start(LeaderEpoch(4), log.log_end_offset());
     assert_eq!((known(&log, 3).epoch, known(&log, 3).end_offset), (EPOCH, Offset(1)));
     // With its first batch the epoch is on disk.
-    log.append_as_leader(&batch(&["b"]), LeaderEpoch(4), klamm::storage::AppendOrigin::Client, NOW).unwrap();
+    log.append_as_leader(&batch(&["b"]), LeaderEpoch(4), AppendOrigin::Client, NOW).unwrap();
     drop(log);
     let (log, _) = world.reopen_unclean(Offset(0));
     assert_eq!(log.leader_epochs().entries(), [(EPOCH, Offset(0)), (LeaderEpoch(4), Offset(1))]);
@@ -533,13 +531,7 @@ fn kafka_9835_a_read_at_the_end_never_returns_what_is_appended_meanwhile() {
     let mut log = world.create();
     append(&mut log, &batch(&["a"]));
     let size = batch(&["a"]).len();
-    log.append_as_leader(
-        &batch(&["above the high watermark"]),
-        EPOCH,
-        klamm::storage::AppendOrigin::Client,
-        NOW,
-    )
-    .unwrap();
+    log.append_as_leader(&batch(&["above the high watermark"]), EPOCH, AppendOrigin::Client, NOW).unwrap();
     let slice = log.read(Offset(0), log.high_watermark(), 1 << 20, true).unwrap().into_slice().unwrap();
     append(&mut log, &batch(&["b"]));
     assert_eq!(slice.region.read().unwrap().len(), size);
@@ -600,8 +592,7 @@ fn a_preallocated_log_is_cut_when_it_is_left() {
 fn batches_larger_than_a_segment_are_refused() {
     let world = World::small_segments(1_000);
     let mut log = world.create();
-    let error =
-        log.append_as_leader(&sized(2_000), EPOCH, klamm::storage::AppendOrigin::Client, NOW).unwrap_err();
+    let error = log.append_as_leader(&sized(2_000), EPOCH, AppendOrigin::Client, NOW).unwrap_err();
     assert!(matches!(error, AppendError::LargerThanSegment { segment_bytes: 1_000, .. }), "{error}");
 }
 
@@ -652,4 +643,29 @@ fn retention_looks_at_an_idle_log_without_keeping_its_files_open() {
     };
     assert!(!std::fs::read_dir("/proc/self/fd").unwrap().any(is_it));
     assert_eq!(log.max_timestamp().unwrap(), found(NOW, 0));
+}
+
+#[test]
+fn records_that_a_crash_brings_back_have_their_epochs_again() {
+    let world = World::small_segments(1_000);
+    let mut log = world.create();
+    for epoch in 0..6 {
+        let two = LeaderEpoch(epoch / 2);
+        log.append_as_leader(&sized(400), two, AppendOrigin::Client, NOW).unwrap();
+        log.append_as_leader(&sized(400), two, AppendOrigin::Client, NOW).unwrap();
+    }
+    log.advance_high_watermark(log.log_end_offset());
+    let written = log.leader_epochs().entries().to_vec();
+    assert_eq!(written.len(), 3);
+    log.flush().unwrap();
+    log.delete_records_before(Offset(9)).unwrap();
+    assert_eq!(log.leader_epochs().entries(), [(LeaderEpoch(2), Offset(9))]);
+    drop(log);
+    // The checkpoint of log starts is written once a minute. All but the last segment was flushed.
+    for recovery_point in [0, 12] {
+        let (log, _) = world.reopen_unclean(Offset(recovery_point));
+        let start = log.log_start_offset();
+        let first = written.iter().rfind(|(_, begin)| *begin <= start).unwrap().0;
+        assert_eq!(log.leader_epochs().entries()[0], (first, start), "{recovery_point}");
+    }
 }
