@@ -156,6 +156,36 @@ pub fn write_folder_seeds(target: &str, names: &[&str]) {
     }
 }
 
+/// Fills `corpus/TARGET/` with Kafka's log directories, each as a byte and the pieces that `names` says, one seed for each
+/// partition of theirs that stands where `names` says `t-0`, unless something is there.
+pub fn write_directory_seeds(target: &str, names: &[&str]) {
+    let Some(mut corpus) = Corpus::empty(target) else { return };
+    let all = files();
+    let roots = all.iter().filter(|file| file.ends_with("meta.properties")).filter_map(|file| file.parent());
+    for root in roots {
+        let mut folders: Vec<&Path> = all.iter().filter_map(|file| file.parent()).collect();
+        folders.retain(|folder| folder.parent() == Some(root));
+        folders.dedup();
+        for folder in &folders {
+            let place = |name: &str| match name.strip_prefix("t-0/") {
+                Some(name) => folder.join(name),
+                None => root.join(name),
+            };
+            let files = names.iter().flat_map(|name| piece(&fs::read(place(name)).unwrap_or_default()));
+            let seed: Vec<u8> = [0].into_iter().chain(files).collect();
+            corpus.add(&seed);
+        }
+    }
+}
+
+/// Fills `corpus/TARGET/` with what people write, each behind a byte that says how it is read, unless something is there.
+pub fn write_texts(target: &str, texts: &[(u8, &str)]) {
+    let Some(mut corpus) = Corpus::empty(target) else { return };
+    for (kind, text) in texts {
+        corpus.add(&[&[*kind], text.as_bytes()].concat());
+    }
+}
+
 /// Fills `corpus/TARGET/` with Kafka's small files, behind a byte that says which kind they are, unless something is
 /// there.
 pub fn write_file_seeds(target: &str) {

@@ -22,6 +22,8 @@ enum Sink {
     Stdout(BufWriter<File>),
     /// Stdout was closed before we started: as with `>&-`, writing is an error.
     Missing,
+    /// Nobody reads what is said either.
+    Nowhere,
     #[cfg(test)]
     Memory(Vec<u8>),
 }
@@ -62,6 +64,12 @@ impl Output {
             _ => false,
         };
         Self { sink, is_terminal, is_pipe, accepted_bytes: 0 }
+    }
+
+    /// Takes everything and shows nothing of it.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { sink: Sink::Nowhere, is_terminal: false, is_pipe: false, accepted_bytes: 0 }
     }
 
     /// Bytes of data so far. After [`Output::flush_all`] stdout has them.
@@ -193,6 +201,9 @@ impl Output {
     /// Data first, so that both streams read in order where they are the same terminal.
     fn talk(&mut self, prefix: &str, style: Style, message: &dyn fmt::Display) {
         let _ = self.flush();
+        if matches!(self.sink, Sink::Nowhere) {
+            return;
+        }
         // anstream strips the style where stderr is no terminal or NO_COLOR is set. Talk that cannot be
         // written is lost: there is no third stream to complain on.
         let _ = writeln!(anstream::stderr(), "{style}{prefix}{style:#}{message}");
@@ -225,6 +236,7 @@ impl Write for Output {
         let accepted = match &mut self.sink {
             Sink::Stdout(stdout) => stdout.write(bytes).map_err(StdoutClosed::mark),
             Sink::Missing => Err(io::Error::other("standard output is closed")),
+            Sink::Nowhere => Ok(bytes.len()),
             #[cfg(test)]
             Sink::Memory(memory) => memory.write(bytes),
         }?;
@@ -235,7 +247,7 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.sink {
             Sink::Stdout(stdout) => stdout.flush().map_err(StdoutClosed::mark),
-            Sink::Missing => Ok(()),
+            Sink::Missing | Sink::Nowhere => Ok(()),
             #[cfg(test)]
             Sink::Memory(_) => Ok(()),
         }

@@ -17,7 +17,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::record::{BatchError, BatchRef, InflateLimits, LegacyMessage, MAGIC, Scratch, advance_sequence};
 use crate::storage::checkpoint;
-use crate::storage::disk::{Disk, RealDisk, read_small};
+use crate::storage::disk::{Disk, read_small};
 use crate::storage::inspect::{
     BatchScan, Content, OffsetIndexFile, RawBatch, ScanFault, TransactionIndexFile,
 };
@@ -98,13 +98,19 @@ pub(super) struct Dump<'o> {
 }
 
 impl<'o> Dump<'o> {
-    pub(super) fn new(options: &KafkaOptions, json: bool, range: Range, output: &'o mut Output) -> Self {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        options: &KafkaOptions,
+        json: bool,
+        range: Range,
+        output: &'o mut Output,
+    ) -> Self {
         let records = options.records();
         let deep = options.deep_iteration || records.contents;
         let lines: Box<dyn Lines> =
             if json { Box::new(JsonLines::new(records, deep)) } else { Box::new(KafkaLines::new(records)) };
         Self {
-            disk: RealDisk::new(),
+            disk,
             lines,
             output,
             verify_index_only: options.verify_index_only,

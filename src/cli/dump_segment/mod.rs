@@ -14,7 +14,8 @@ mod range;
 mod summary;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use crate::cli::dump_segment::decode::DecoderClass;
 use crate::cli::dump_segment::decode::RecordDecoder;
@@ -23,6 +24,7 @@ use crate::cli::dump_segment::lines::RecordOptions;
 use crate::cli::dump_segment::range::{Bound, Range};
 use crate::cli::exit::{Exit, usage};
 use crate::cli::output::Output;
+use crate::storage::{Disk, RealDisk};
 use crate::types::{Clock, SystemClock};
 
 /// Show what the files of a log directory hold.
@@ -74,7 +76,7 @@ pub struct Args {
 }
 
 /// The options of kafka-dump-log.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Options of kafka-dump-log")]
 struct KafkaOptions {
     /// Show records too
@@ -180,5 +182,23 @@ pub fn run(args: Args, output: &mut Output) -> anyhow::Result<Exit> {
     if args.summary {
         return summary::run(&paths, args.json, output);
     }
-    Dump::new(&args.kafka, args.json, range, output).run(&paths)
+    Dump::new(RealDisk::new(), &args.kafka, args.json, range, output).run(&paths)
+}
+
+/// Dumps a file or folder on `disk` with everything in it, records and their contents too, which are read by what the
+/// folder's topic is.
+///
+/// # Errors
+/// Stdout that takes no more.
+pub fn dump_all(disk: Arc<dyn Disk>, path: &Path, json: bool, output: &mut Output) -> anyhow::Result<Exit> {
+    let is_of = |topic: &str| path.to_string_lossy().contains(topic);
+    let options = KafkaOptions {
+        print_data_log: true,
+        offsets_decoder: is_of("__consumer_offsets"),
+        transaction_log_decoder: is_of("__transaction_state"),
+        share_group_state_decoder: is_of("__share_group_state"),
+        cluster_metadata_decoder: is_of("__cluster_metadata"),
+        ..KafkaOptions::default()
+    };
+    Dump::new(disk, &options, json, Range::default(), output).run(&[path.to_owned()])
 }

@@ -13,6 +13,8 @@ mod view;
 
 use clap::Subcommand;
 
+pub use plan::parse_file as read_offsets;
+
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 

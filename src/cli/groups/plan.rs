@@ -98,7 +98,10 @@ struct Line {
 
 /// Reads what `groups export` wrote, or Kafka's CSV: `topic,partition,offset`, `group,topic,partition,offset`. Lines of
 /// other groups are passed over.
-pub(super) fn parse_file(text: &str, group: &str) -> Result<BTreeMap<TopicPartition, Committed>, String> {
+///
+/// # Errors
+/// What is wrong with it, and in which line.
+pub fn parse_file(text: &str, group: &str) -> Result<BTreeMap<TopicPartition, Committed>, String> {
     let mut offsets = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -178,7 +178,10 @@ impl Wanted {
 }
 
 /// Reads Kafka's JSON.
-fn parse(text: &str) -> Result<Vec<(TopicPartition, Vec<i32>)>, String> {
+///
+/// # Errors
+/// What is wrong with it, in a sentence.
+pub fn parse(text: &str) -> Result<Vec<(TopicPartition, Vec<i32>)>, String> {
     let document: Document = serde_json::from_str(text).map_err(|error| {
         format!(
             "{error}: {{\"version\":1,\"partitions\":[{{\"topic\":T,\"partition\":P,\"replicas\":[1,2,3]}},…]}} is expected"

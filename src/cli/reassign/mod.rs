@@ -18,6 +18,8 @@ mod why;
 
 use clap::Subcommand;
 
+pub use assignment::parse as read_assignment;
+
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 

@@ -11,12 +11,14 @@ mod replicas;
 mod report;
 mod workers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::exit::{Exit, usage};
 use crate::cli::output::Output;
 pub use crate::cli::verify::pass::{Checked, Pass};
+use crate::storage::{Disk, RealDisk};
 use crate::types::{TopicName, parse_duration};
 
 /// Check the files of log directories, every byte; or that the replicas in a cluster hold the same.
@@ -105,8 +107,9 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     let threads = args.threads.unwrap_or(cores);
     let shown = report::Shown { json: args.json, quiet: args.quiet };
     if args.repair {
+        let real: Arc<dyn Disk> = RealDisk::new();
         return match args.paths.as_slice() {
-            [path] => repair::run(path, threads, shown, output),
+            [path] => repair::run(&real, path, threads, shown, output),
             _ => Err(usage("'--repair' mends one directory at a time")),
         };
     }
@@ -116,6 +119,14 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     }
     let checked = pass.run(output);
     report::conclude(&checked, &pass, shown, output)
+}
+
+/// Mends what can be mended in a log directory on `disk`, or in a partition's folder, and checks it again.
+///
+/// # Errors
+/// The directory is in use, or the disk failed.
+pub fn repair(disk: &Arc<dyn Disk>, path: &Path, output: &mut Output) -> anyhow::Result<Exit> {
+    repair::run(disk, path, 1, report::Shown { json: false, quiet: true }, output)
 }
 
 /// The other half of the command: replicas in a cluster.

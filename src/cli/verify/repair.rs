@@ -10,6 +10,7 @@ use crate::cli::exit::{Exit, usage};
 use crate::cli::output::Output;
 use crate::cli::verify::pass::{Checked, Pass, Target};
 use crate::cli::verify::report;
+use crate::storage::Disk;
 use crate::storage::checkpoint::{
     CLEAN_SHUTDOWN_FILE, LOCK_FILE, parse_clean_shutdown, render_clean_shutdown,
 };
@@ -17,7 +18,6 @@ use crate::storage::disk::{LockError, read_small, replace_file};
 use crate::storage::verify::{
     Done, Facts, Finding, Remedy, State, mend_checkpoints, mend_folder, mend_own, state_of,
 };
-use crate::storage::{Disk, RealDisk};
 use crate::types::{Clock, SystemClock};
 
 /// Once the metadata log can be read again, it says how more is mended.
@@ -28,18 +28,18 @@ const ROUNDS_MAX: usize = 2;
 /// # Errors
 /// The directory is in use, or the disk failed.
 pub(super) fn run(
+    disk: &Arc<dyn Disk>,
     path: &Path,
     threads: usize,
     shown: report::Shown,
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
-    let disk: Arc<dyn Disk> = RealDisk::new();
-    let target = Target::of(&*disk, path).with_context(|| path.display().to_string())?;
+    let target = Target::of(&**disk, path).with_context(|| path.display().to_string())?;
     let directory = match &target {
         Target::File { .. } => return Err(usage("'--repair' takes log directories and partitions' folders")),
         other => other.directory().map(Path::to_owned).unwrap_or_default(),
     };
-    let state = state_of(&*disk, &directory)?;
+    let state = state_of(&**disk, &directory)?;
     let in_use = || format!("{} is in use by a broker: stop it before it is repaired", directory.display());
     if state == State::Running {
         bail!(in_use());
@@ -53,7 +53,7 @@ pub(super) fn run(
             Err(error) => return Err(error.into()),
         },
     };
-    let mut pass = Pass::on(Arc::clone(&disk), threads);
+    let mut pass = Pass::on(Arc::clone(disk), threads);
     pass.add(path);
     let mut found = pass.run(output);
     for _ in 0..ROUNDS_MAX {
@@ -61,7 +61,7 @@ pub(super) fn run(
         if !found.iter().any(|one| one.findings.iter().any(is_mendable)) {
             break;
         }
-        let (disk, directory) = (Arc::clone(&disk), directory.clone());
+        let (disk, directory) = (Arc::clone(disk), directory.clone());
         let mut repair = Repair { disk, directory, state, done: Vec::new(), mended: BTreeSet::new() };
         repair.run(&mut pass, &found, output)?;
         report::done(&repair.done, shown, output)?;
