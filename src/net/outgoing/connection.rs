@@ -406,8 +406,10 @@ fn decode<R: Request>(peer: &Arc<str>, frame: Bytes, version: i16) -> Result<R::
 async fn read_answers(shared: std::sync::Weak<Shared>, mut socket: ReadHalf) {
     let Some(limit) = shared.upgrade().map(|shared| shared.options.receive_bytes_max) else { return };
     let mut buffer = BytesMut::with_capacity(READ_STEP_BYTES);
+    let mut last_bytes = 0;
     loop {
-        let frame = read_frame(&mut socket, &mut buffer, limit).await;
+        let frame = read_frame(&mut socket, &mut buffer, last_bytes, limit).await;
+        last_bytes = frame.as_ref().map_or(0, Bytes::len);
         let Some(shared) = shared.upgrade() else { return };
         let outcome = match frame {
             Ok(frame) => shared.deliver(frame),
@@ -429,23 +431,35 @@ enum FrameError {
     Io(io::Error),
 }
 
-/// The next frame without its size. `buffer` keeps what was read beyond it.
-async fn read_frame(socket: &mut ReadHalf, buffer: &mut BytesMut, limit: usize) -> Result<Bytes, FrameError> {
-    fill(socket, buffer, 4).await?;
+/// The next frame without its size. `buffer` keeps what was read beyond it. The one before had `last_bytes`: there is
+/// room for as many at once, so that answers that are all large are not copied from buffer to larger buffer.
+async fn read_frame(
+    socket: &mut ReadHalf,
+    buffer: &mut BytesMut,
+    last_bytes: usize,
+    limit: usize,
+) -> Result<Bytes, FrameError> {
+    fill(socket, buffer, 4, 0).await?;
     let announced = (&buffer[..4]).get_i32();
     let size = usize::try_from(announced).ok().filter(|&size| (4..=limit).contains(&size));
     let Some(size) = size else { return Err(FrameError::Size(announced)) };
-    fill(socket, buffer, 4 + size).await?;
+    fill(socket, buffer, 4 + size, last_bytes).await?;
     buffer.advance(4);
     Ok(buffer.split_to(size).freeze())
 }
 
-/// Reads until `buffer` holds `wanted` bytes. Memory grows with what has come, not with what is announced.
-async fn fill(socket: &mut ReadHalf, buffer: &mut BytesMut, wanted: usize) -> Result<(), FrameError> {
+/// Reads until `buffer` holds `wanted` bytes. Memory grows with what has come, now or the last time, not with what is
+/// announced.
+async fn fill(
+    socket: &mut ReadHalf,
+    buffer: &mut BytesMut,
+    wanted: usize,
+    last_bytes: usize,
+) -> Result<(), FrameError> {
     while buffer.len() < wanted {
         let missing = wanted - buffer.len();
         if buffer.capacity() == buffer.len() {
-            buffer.reserve(missing.min(buffer.len()).max(READ_STEP_BYTES));
+            buffer.reserve(missing.min(buffer.len().max(last_bytes)).max(READ_STEP_BYTES));
         }
         if socket.read_buf(buffer).await.map_err(FrameError::Io)? == 0 {
             let why = if buffer.is_empty() { "the broker closed it" } else { "it ended inside an answer" };
@@ -583,7 +597,7 @@ mod tests {
         theirs.write_all(&(200i32 << 20).to_be_bytes()).await.unwrap();
         theirs.write_all(&[0; 1000]).await.unwrap();
         drop(theirs);
-        assert!(read_frame(&mut read, &mut buffer, 256 << 20).await.is_err());
+        assert!(read_frame(&mut read, &mut buffer, 0, 256 << 20).await.is_err());
         assert!(buffer.capacity() <= 2 * READ_STEP_BYTES, "{}", buffer.capacity());
     }
 
