@@ -418,7 +418,7 @@ impl Partition {
     pub fn read(&self, spec: &ReadSpec) -> Result<ReadOutcome, PartitionError> {
         self.check_online()?;
         self.check_leader_epoch(spec.current_leader_epoch)?;
-        let held = self.log.lock();
+        let mut held = self.log.lock();
         if spec.leader_only && !matches!(held.role, Role::Leader(_)) {
             return Err(PartitionError::NotLeader);
         }
@@ -426,7 +426,9 @@ impl Partition {
             Isolation::Uncommitted => held.high_watermark(),
             Isolation::Committed => held.last_stable_offset(),
         };
-        read_log(&held, spec, end)
+        let outcome = read_log(&held, spec, end);
+        held.spare_files();
+        outcome
     }
 
     /// The log, for questions that need several answers of one moment.

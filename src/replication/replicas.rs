@@ -51,7 +51,9 @@ impl Partition {
         let Held { log, role: Role::Leader(leader) } = &mut *held else {
             return Err(PartitionError::NotLeader);
         };
-        let mut outcome = read_log(log, spec, log.log_end_offset())?;
+        let outcome = read_log(log, spec, log.log_end_offset());
+        log.spare_files();
+        let mut outcome = outcome?;
         if !count || outcome.diverging.is_some() {
             return Ok((outcome, false));
         }

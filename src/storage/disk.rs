@@ -17,7 +17,7 @@ use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
+
+pub use super::disk_stats::{DiskStats, FileKind, KindStats};
 
 /// How a file is opened. All may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +124,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn space(&self, folder: &Path) -> io::Result<DiskSpace>;
     /// What was read and written so far.
     fn stats(&self) -> &DiskStats;
+    /// Whether so many files are open that who has used one had better close it.
+    fn is_short_of_files(&self) -> bool {
+        false
+    }
 }
 
 /// An open file.
@@ -244,89 +250,12 @@ impl Region {
     }
 }
 
-/// What a file is for, by its name: the rows of [`DiskStats`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
-    /// `.log` of a partition.
-    Log,
-    /// `.log` of `__cluster_metadata`, which every start replays.
-    MetadataLog,
-    /// `.index`.
-    OffsetIndex,
-    /// `.timeindex`.
-    TimeIndex,
-    /// `.txnindex`.
-    TransactionIndex,
-    /// `.snapshot`.
-    Snapshot,
-    /// Everything else: checkpoints, properties.
-    Other,
-}
-
-impl FileKind {
-    /// All kinds, in the order of the rows.
-    pub const ALL: [Self; 7] = [
-        Self::Log,
-        Self::MetadataLog,
-        Self::OffsetIndex,
-        Self::TimeIndex,
-        Self::TransactionIndex,
-        Self::Snapshot,
-        Self::Other,
-    ];
-
-    /// The kind of the file at `path`.
-    #[must_use]
-    pub fn of(path: &Path) -> Self {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("log") => {
-                let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-                if folder.is_some_and(|name| name.starts_with("__cluster_metadata-")) {
-                    Self::MetadataLog
-                } else {
-                    Self::Log
-                }
-            }
-            Some("index") => Self::OffsetIndex,
-            Some("timeindex") => Self::TimeIndex,
-            Some("txnindex") => Self::TransactionIndex,
-            Some("snapshot") => Self::Snapshot,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// Counts of one [`FileKind`]. Ranges handed out as [`Region::File`] are read by others and not counted.
-#[derive(Debug, Default)]
-pub struct KindStats {
-    /// Bytes read, mapped files not included.
-    pub bytes_read: AtomicU64,
-    /// Bytes written.
-    pub bytes_written: AtomicU64,
-    /// Calls of [`DiskFile::sync`].
-    pub syncs: AtomicU64,
-    /// Files opened.
-    pub opens: AtomicU64,
-}
-
-/// What a disk did since it was made.
-#[derive(Debug, Default)]
-pub struct DiskStats {
-    kinds: [KindStats; FileKind::ALL.len()],
-}
-
-impl DiskStats {
-    /// The row of `kind`.
-    #[must_use]
-    pub fn of(&self, kind: FileKind) -> &KindStats {
-        &self.kinds[kind as usize]
-    }
-}
-
 /// The machine's own file system.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RealDisk {
     stats: Arc<DiskStats>,
+    /// From how many open files on they are closed after use.
+    files_max: usize,
     /// Locks that were taken through this disk, and are held.
     held: HeldLocks,
 }
@@ -334,10 +263,18 @@ pub struct RealDisk {
 type HeldLocks = Arc<parking_lot::Mutex<Vec<PathBuf>>>;
 
 impl RealDisk {
-    /// A disk that has counted nothing yet.
+    /// A disk that has counted nothing yet. Half of the files that the system allows may be kept open for later:
+    /// connections need some, too.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard);
+        Self::with_files_max(usize::try_from(limit / 2).unwrap_or(usize::MAX))
+    }
+
+    /// One on which files are closed after use from so many open ones on.
+    #[must_use]
+    pub fn with_files_max(files_max: usize) -> Arc<Self> {
+        Arc::new(Self { stats: Arc::default(), files_max, held: HeldLocks::default() })
     }
 }
 
@@ -346,6 +283,12 @@ struct RealFile {
     file: Arc<fs::File>,
     kind: FileKind,
     stats: Arc<DiskStats>,
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        self.stats.open_files.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -390,6 +333,7 @@ impl Disk for RealDisk {
         let file = Arc::new(options.open(path)?);
         let kind = FileKind::of(path);
         self.stats.of(kind).opens.fetch_add(1, Ordering::Relaxed);
+        self.stats.open_files.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(RealFile { file, kind, stats: Arc::clone(&self.stats) }))
     }
 
@@ -487,6 +431,10 @@ impl Disk for RealDisk {
 
     fn stats(&self) -> &DiskStats {
         &self.stats
+    }
+
+    fn is_short_of_files(&self) -> bool {
+        self.stats.open_files() >= self.files_max
     }
 }
 

@@ -143,6 +143,10 @@ impl Disk for GuardedDisk {
     fn stats(&self) -> &DiskStats {
         self.inner.stats()
     }
+
+    fn is_short_of_files(&self) -> bool {
+        self.inner.is_short_of_files()
+    }
 }
 
 impl DiskFile for GuardedFile {

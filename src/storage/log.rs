@@ -303,6 +303,9 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{BatchBuilder, Compression};
+    use crate::storage::disk::RealDisk;
+    use crate::storage::{AppendOrigin, LogHome, OpenHints};
 
     #[test]
     fn an_idle_partition_costs_less_than_two_kib() {
@@ -311,6 +314,55 @@ mod tests {
             "{} {}",
             size_of::<Log>(),
             size_of::<Segment>()
+        );
+    }
+
+    fn append(log: &mut Log) {
+        let mut builder = BatchBuilder::new(Compression::NONE);
+        builder.append(0, None, Some(b"value"), []);
+        log.append_as_leader(&builder.build().unwrap(), LeaderEpoch(0), AppendOrigin::Client, 0).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_was_recovered_or_closed_holds_no_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new();
+        let home = LogHome::new(disk.clone());
+        let (path, id) = (folder.path().join("t-0"), TopicPartition::from_dir_name("t-0").unwrap());
+        let mut log = Log::create(&home, &path, id.clone(), None, LogOptions::default(), 0).unwrap();
+        append(&mut log);
+        assert_eq!(disk.stats().open_files(), 3);
+        drop(log);
+        let unclean = OpenHints::default();
+        let (mut log, recovered) =
+            Log::open(&home, &path, id.clone(), LogOptions::default(), unclean, 0).unwrap();
+        assert_eq!((recovered.segments_checked, disk.stats().open_files()), (1, 0));
+        append(&mut log);
+        log.close_clean().unwrap();
+        assert_eq!(disk.stats().open_files(), 0);
+        let clean = OpenHints { clean: true, recovery_point: Offset(2), ..OpenHints::default() };
+        let (log, recovered) = Log::open(&home, &path, id, LogOptions::default(), clean, 0).unwrap();
+        assert_eq!((recovered.segments_checked, log.log_end_offset()), (0, Offset(2)));
+    }
+
+    #[test]
+    fn files_are_closed_after_use_where_too_many_are_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::with_files_max(3);
+        let home = LogHome::new(disk.clone());
+        let (path, id) = (folder.path().join("t-0"), TopicPartition::from_dir_name("t-0").unwrap());
+        let mut log = Log::create(&home, &path, id, None, LogOptions::default(), 0).unwrap();
+        for count in 1..4 {
+            append(&mut log);
+            assert_eq!((log.log_end_offset(), disk.stats().open_files()), (Offset(count), 0));
+        }
+        let read = log.read(Offset(0), Offset(3), 1 << 20, true).unwrap().into_slice().unwrap();
+        assert_eq!(disk.stats().open_files(), 2, "a look-up needs the log and one index");
+        let region = read.region;
+        log.close_clean().unwrap();
+        assert_eq!(
+            region.read().unwrap().len() as u64,
+            std::fs::metadata(path.join("00000000000000000000.log")).unwrap().len()
         );
     }
 }

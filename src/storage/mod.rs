@@ -14,6 +14,7 @@ mod deletions;
 mod directories;
 mod directory;
 pub mod disk;
+mod disk_stats;
 mod error;
 mod guard;
 pub mod hostile;

@@ -430,10 +430,15 @@ impl Segment {
     pub(super) fn unseal(&mut self) {
         if self.sealed {
             self.sealed = false;
-            self.log = OnceCell::new();
-            self.offset_index = OnceCell::new();
-            self.time_index = OnceCell::new();
+            self.close_files();
         }
+    }
+
+    /// Closes the files; they are opened again when they are needed next.
+    pub(super) fn close_files(&mut self) {
+        self.log = OnceCell::new();
+        self.offset_index = OnceCell::new();
+        self.time_index = OnceCell::new();
     }
 
     /// The largest timestamp behind the time index's last entry, or that entry.

@@ -278,6 +278,7 @@ impl Log {
             }
         }
         self.unflushed_since_ms.get_or_insert(now_ms);
+        self.spare_files();
         let unflushed = self.log_end_offset - self.flushed_offset;
         let is_log_append_time = first.header.timestamp_type() == TimestampType::LogAppendTime;
         Ok(Appended {

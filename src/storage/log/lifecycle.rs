@@ -151,7 +151,20 @@ impl Log {
             // What a killed process has left in the page cache is shown to nobody before it is on disk.
             log.flush()?;
         }
+        // Thousands of logs may have been looked into just now, and most of them are not needed soon.
+        log.close_files();
         Ok((log, loaded.recovered))
+    }
+
+    fn close_files(&mut self) {
+        self.segments.iter_mut().for_each(Segment::close_files);
+    }
+
+    /// Closes the files of this log where too many are open; they are opened again at their next use.
+    pub fn spare_files(&mut self) {
+        if self.place.disk.is_short_of_files() {
+            self.close_files();
+        }
     }
 
     /// Writes the topic's id beside the log. An id that is there already must be the same.
@@ -200,9 +213,12 @@ impl Log {
         }
         if self.log_end_offset == Offset::ZERO && self.generation == 0 {
             // Nothing was ever written: what a power cut takes of it is made again at the next start.
+            self.close_files();
             return Ok(());
         }
-        self.flush()
+        self.flush()?;
+        self.close_files();
+        Ok(())
     }
 
     /// Moves the folder out of the way, under a name that the next start removes; returns the new path. Readers
