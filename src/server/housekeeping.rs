@@ -57,6 +57,10 @@ pub async fn run(node: Arc<Node>) {
             () = node.stopping() => return,
         }
         let now = node.clock.elapsed();
+        for (due, job) in due.iter_mut().zip(JOBS).filter(|(_, job)| *job == Job::Deletions) {
+            // What was deleted meanwhile may be due before anything that waited then.
+            *due = (*due).min(now + interval(&node, job));
+        }
         let mut ready = Vec::new();
         for (due, job) in due.iter_mut().zip(JOBS).filter(|(due, _)| **due <= now) {
             *due = now + interval(&node, job);

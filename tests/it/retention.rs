@@ -57,6 +57,18 @@ async fn delete_before(client: &mut Client, topic: &str, offset: i64) -> (&'stat
 }
 
 #[tokio::test]
+async fn deleted_files_go_once_their_delay_is_over() {
+    let mut settings = SETTINGS;
+    settings[2].1 = "100";
+    let broker = TestBroker::with(1, &settings).await;
+    let mut client = broker.connect();
+    twelve(&mut client, &[("retention.ms", "-1")]).await;
+    assert_eq!(delete_before(&mut client, "t", 11).await, ("NONE", 11));
+    until(&broker, |broker| files(broker, ".log") == [10].into()).await;
+    until(&broker, |broker| files(broker, ".log.deleted").is_empty()).await;
+}
+
+#[tokio::test]
 async fn time_takes_even_the_active_segment_and_its_files_wait_under_another_name() {
     let mut broker = TestBroker::with(1, &SETTINGS).await;
     let mut client = broker.connect();
