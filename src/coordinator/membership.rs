@@ -4,8 +4,8 @@ use crate::protocol::messages::group_metadata_key::GroupMetadataKey;
 use crate::protocol::messages::heartbeat_request::HeartbeatRequest;
 use crate::protocol::messages::heartbeat_response::HeartbeatResponse;
 use crate::protocol::messages::join_group_request::JoinGroupRequest;
-use crate::protocol::messages::leave_group_request::LeaveGroupRequest;
-use crate::protocol::messages::leave_group_response::LeaveGroupResponse;
+use crate::protocol::messages::leave_group_request::{LeaveGroupRequest, MemberIdentity};
+use crate::protocol::messages::leave_group_response::{LeaveGroupResponse, MemberResponse};
 use crate::protocol::messages::sync_group_request::SyncGroupRequest;
 use crate::protocol::{ErrorCode, Str};
 
@@ -31,8 +31,7 @@ impl State {
         if let Some(Group::Consumer(group)) = self.groups.get(&request.group_id) {
             if !group.is_empty() {
                 let joined = self.join_consumer_group(step, client, version, request);
-                let response =
-                    joined.unwrap_or_else(|refusal| refused_join(refusal.code, request.member_id.clone()));
+                let response = joined.unwrap_or_else(|refusal| refused_join(refusal.code, Str::empty()));
                 return step.effects.answer(token, Answer::JoinGroup(response));
             }
             // Nobody is left who speaks the newer protocol.
@@ -113,7 +112,17 @@ impl State {
             Some(Group::Consumer(_)) => {
                 self.leave_consumer_group(step, request).unwrap_or_else(|refusal| refused(refusal.code))
             }
-            _ => refused(ErrorCode::UnknownMemberId),
+            // Nobody is in a group that is not there.
+            _ => {
+                let unknown = |member: &MemberIdentity| MemberResponse {
+                    member_id: member.member_id.clone(),
+                    group_instance_id: member.group_instance_id.clone(),
+                    error_code: ErrorCode::UnknownMemberId.code(),
+                    ..MemberResponse::default()
+                };
+                let members = request.members.iter().map(unknown).collect();
+                LeaveGroupResponse { members, ..LeaveGroupResponse::default() }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use klamm::coordinator::{ClassicState, Group, Shard, replay};
+use klamm::protocol::messages::consumer_group_describe_request::ConsumerGroupDescribeRequest;
 use klamm::protocol::messages::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
 use klamm::protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use klamm::protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
@@ -93,6 +94,8 @@ fn sync(group: &str, joined: &JoinGroupResponse, assignments: &[(&Str, &'static 
         group_id: Str::from(group),
         generation_id: joined.generation_id,
         member_id: joined.member_id.clone(),
+        protocol_type: Some(Str::from("consumer")),
+        protocol_name: Some(Str::from("range")),
         assignments: assignments.iter().map(assignment).collect(),
         ..SyncGroupRequest::default()
     }
@@ -341,6 +344,8 @@ async fn s1_8_group_id_and_other_bad_input_gets_kafkas_code_and_costs_nobody_els
     assert_eq!(name_of(client.ask(9, &other).await.error_code), "INCONSISTENT_GROUP_PROTOCOL");
     let wrong = SyncGroupRequest { protocol_type: Some(Str::from("connect")), ..sync("g", &joined, &[]) };
     assert_eq!(name_of(client.ask_latest(&wrong).await.error_code), "INCONSISTENT_GROUP_PROTOCOL");
+    let silent = SyncGroupRequest { protocol_name: None, ..sync("g", &joined, &[]) };
+    assert_eq!(name_of(client.ask_latest(&silent).await.error_code), "INCONSISTENT_GROUP_PROTOCOL");
     let stale = SyncGroupRequest { generation_id: 0, ..sync("g", &joined, &[]) };
     assert_eq!(name_of(client.ask_latest(&stale).await.error_code), "ILLEGAL_GENERATION");
     let long = commit_as("g", &joined, 0, 1, &"x".repeat(4097));
@@ -394,6 +399,44 @@ async fn s1_8_a_subscription_too_large_for_a_record_is_refused_and_costs_nobody_
     let again = client.ask(9, &join("busy", &joined.member_id)).await;
     assert_eq!(name_of(again.error_code), "NONE");
     assert_eq!(name_of(waiting.receive::<JoinGroupRequest>().await.error_code), "NONE");
+}
+
+/// What Kafka's brokers say besides the code, as a comparison of their answers showed.
+#[tokio::test]
+async fn refusals_look_as_kafkas_do() {
+    let broker = broker().await;
+    let mut client = ready(&broker).await;
+    client.create_topic("t", 1, &[]).await;
+    for (version, name) in [(6, Some(Str::empty())), (7, None), (9, None)] {
+        let refused = client.ask(version, &join("", "")).await;
+        assert_eq!((name_of(refused.error_code), refused.protocol_name), ("INVALID_GROUP_ID", name));
+    }
+    let nobody = MemberIdentity { member_id: Str::from("m"), ..MemberIdentity::default() };
+    let leave = |members| LeaveGroupRequest { group_id: Str::from("none"), members, ..Default::default() };
+    let left = client.ask_latest(&leave(vec![nobody])).await;
+    assert_eq!((left.error_code, name_of(left.members[0].error_code)), (0, "UNKNOWN_MEMBER_ID"));
+    let old = LeaveGroupRequest { member_id: Str::from("m"), ..leave(vec![]) };
+    assert_eq!(name_of(client.ask(2, &old).await.error_code), "UNKNOWN_MEMBER_ID");
+    let describe = ConsumerGroupDescribeRequest { group_ids: vec![Str::empty()], ..Default::default() };
+    assert_eq!(name_of(client.ask_latest(&describe).await.groups[0].error_code), "INVALID_GROUP_ID");
+    let twice = commit("g", 0, 1);
+    let twice =
+        OffsetCommitRequest { topics: [twice.topics.clone(), twice.topics].concat(), ..commit("g", 0, 1) };
+    assert_eq!(client.ask(9, &twice).await.topics.len(), 2);
+}
+
+/// An operator sees who had what while a group rebalances.
+#[tokio::test]
+async fn what_members_had_last_is_described_while_their_group_rebalances() {
+    let broker = broker().await;
+    let (mut client, mut second) = (ready(&broker).await, broker.connect());
+    member(&mut client, "g").await;
+    second.send(3, &join("g", "")).await;
+    while state_of(&mut client, "g").await != "PreparingRebalance" {}
+    let request = DescribeGroupsRequest { groups: vec![Str::from("g")], ..DescribeGroupsRequest::default() };
+    let described = client.ask_latest(&request).await.groups.remove(0);
+    let given: Vec<&[u8]> = described.members.iter().map(|member| &member.member_assignment[..]).collect();
+    assert_eq!((given.contains(&&b"mine"[..]), &*described.protocol_data), (true, ""));
 }
 
 #[tokio::test]

@@ -13,14 +13,16 @@ use crate::protocol::messages::leave_group_request::{LeaveGroupRequest, MemberId
 use crate::protocol::messages::leave_group_response::LeaveGroupResponse;
 use crate::protocol::messages::sync_group_request::SyncGroupRequest;
 use crate::protocol::messages::sync_group_response::SyncGroupResponse;
-use crate::protocol::{DecodeError, ErrorCode, Str};
+use crate::protocol::{DecodeError, ErrorCode};
 use crate::server::call::Call;
 use crate::server::node::Node;
 
 /// From this version on LeaveGroup names several members.
 const LEAVE_MANY_FROM: i16 = 3;
-/// From this version on JoinGroup may answer without a protocol.
+/// From this version on JoinGroup answers with null where there is no protocol, before it with an empty name.
 const PROTOCOL_NULLABLE_FROM: i16 = 7;
+/// From this version on SyncGroup says which protocol its member believes to be in use.
+const PROTOCOL_SAID_FROM: i16 = 5;
 
 /// JoinGroup, versions 0 to 9.
 ///
@@ -38,9 +40,11 @@ pub fn join(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
                 JoinGroupResponse { error_code: failure(&outcome), member_id, ..JoinGroupResponse::default() }
             }
         };
-        if version < PROTOCOL_NULLABLE_FROM && response.protocol_name.is_none() {
-            response.protocol_name = Some(Str::empty());
-        }
+        let protocol = response.protocol_name.take().filter(|name| !name.is_empty());
+        response.protocol_name = match version < PROTOCOL_NULLABLE_FROM {
+            true => Some(protocol.unwrap_or_default()),
+            false => protocol,
+        };
         response
     }))
 }
@@ -51,6 +55,11 @@ pub fn join(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
 /// The request is malformed.
 pub fn sync(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
     let request: SyncGroupRequest = call.decode()?;
+    let is_told = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if call.version >= PROTOCOL_SAID_FROM && !is_told {
+        let error_code = ErrorCode::InconsistentGroupProtocol.code();
+        return Ok(call.reply(&SyncGroupResponse { error_code, ..SyncGroupResponse::default() }));
+    }
     let group_id = request.group_id.clone();
     let asking =
         node.groups.ask(node, &group_id, client_of(&call), call.version, Request::SyncGroup(request));

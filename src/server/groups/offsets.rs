@@ -63,7 +63,7 @@ pub fn commit(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
             Ok(Answer::OffsetCommit(answered)) => answered.topics,
             outcome => refuse_commit(&names, failure(&outcome)),
         };
-        answered.into_iter().for_each(|topic| merge(&mut response.topics, topic));
+        response.topics = merged(response.topics, answered);
         response
     }))
 }
@@ -126,13 +126,24 @@ fn refuse_commit(topics: &[OffsetCommitRequestTopic], error_code: i16) -> Vec<Of
     topics.iter().map(refuse).collect()
 }
 
-/// A topic stands in an answer once.
-fn merge(topics: &mut Vec<OffsetCommitResponseTopic>, answered: OffsetCommitResponseTopic) {
-    let same = topics.iter_mut().find(|it| it.name == answered.name && it.topic_id == answered.topic_id);
-    match same {
-        Some(topic) => topic.partitions.extend(answered.partitions),
-        None => topics.push(answered),
+/// What was answered, with the partitions that were refused before anybody was asked at their topics.
+fn merged(
+    refused: Vec<OffsetCommitResponseTopic>,
+    mut answered: Vec<OffsetCommitResponseTopic>,
+) -> Vec<OffsetCommitResponseTopic> {
+    if refused.is_empty() {
+        return answered;
     }
+    let index =
+        |(index, topic): (usize, &OffsetCommitResponseTopic)| ((topic.name.clone(), topic.topic_id), index);
+    let known: HashMap<_, _> = answered.iter().enumerate().map(index).collect();
+    for topic in refused {
+        match known.get(&(topic.name.clone(), topic.topic_id)) {
+            Some(index) => answered[*index].partitions.extend(topic.partitions),
+            None => answered.push(topic),
+        }
+    }
+    answered
 }
 
 /// OffsetFetch, versions 1 to 10.
@@ -311,7 +322,7 @@ pub fn delete(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
         if !absent.is_empty() {
             refused.push(OffsetDeleteResponseTopic { name: topic.name.clone(), partitions: absent });
         }
-        if !topic.partitions.is_empty() {
+        if !topic.partitions.is_empty() || found.is_some() {
             known.push(OffsetDeleteRequestTopic { name: topic.name, partitions: topic.partitions });
         }
     }
@@ -327,10 +338,13 @@ pub fn delete(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
             }
         };
         if response.error_code == 0 {
+            let topics = &mut response.topics;
+            let known: HashMap<_, _> =
+                topics.iter().enumerate().map(|(index, topic)| (topic.name.clone(), index)).collect();
             for topic in refused {
-                match response.topics.iter_mut().find(|it| it.name == topic.name) {
-                    Some(same) => same.partitions.extend(topic.partitions),
-                    None => response.topics.push(topic),
+                match known.get(&topic.name) {
+                    Some(index) => topics[*index].partitions.extend(topic.partitions),
+                    None => topics.push(topic),
                 }
             }
         }

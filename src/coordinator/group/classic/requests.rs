@@ -193,17 +193,20 @@ impl ClassicGroup {
         }
     }
 
-    /// For DescribeGroups. What members said and were given is shown of a stable group only.
+    /// For DescribeGroups. The protocol and what members said is shown of a stable group only, what they were given
+    /// last always.
     pub(in crate::coordinator) fn describe(&self) -> DescribedGroup {
         let is_stable = self.state == ClassicState::Stable;
-        let shown = |bytes: Bytes| if is_stable { bytes } else { Bytes::new() };
         let member = |member: &ClassicMember| DescribedGroupMember {
             member_id: member.id.clone(),
             group_instance_id: member.instance_id.clone(),
             client_id: member.client_id.clone(),
             client_host: member.client_host.clone(),
-            member_metadata: shown(member.metadata(self.protocol_name.as_ref())),
-            member_assignment: shown(member.assignment.clone()),
+            member_metadata: match is_stable {
+                true => member.metadata(self.protocol_name.as_ref()),
+                false => Bytes::new(),
+            },
+            member_assignment: member.assignment.clone(),
             ..DescribedGroupMember::default()
         };
         let protocol = self.protocol_name.clone().filter(|_| is_stable);

@@ -3,6 +3,7 @@
 
 use crate::coordinator::assignor::Partitions;
 use crate::coordinator::group::Group;
+use crate::coordinator::partition::is_group_id;
 use crate::coordinator::state::State;
 use crate::coordinator::step::Step;
 use crate::metadata::Image;
@@ -26,16 +27,17 @@ impl State {
         step: &Step<'_>,
         group_id: &Str,
     ) -> DescribedGroup {
-        let error = |message: String| DescribedGroup {
+        let (code, message) = match self.groups.get(group_id) {
+            _ if !is_group_id(group_id) => (ErrorCode::InvalidGroupId, "which group is meant?".to_owned()),
+            Some(Group::Consumer(group)) => return group.describe(step),
+            Some(_) => (ErrorCode::GroupIdNotFound, format!("{group_id} is a group of another kind")),
+            None => (ErrorCode::GroupIdNotFound, format!("there is no group {group_id}")),
+        };
+        DescribedGroup {
             group_id: group_id.clone(),
-            error_code: ErrorCode::GroupIdNotFound.code(),
+            error_code: code.code(),
             error_message: Some(message.into()),
             ..DescribedGroup::default()
-        };
-        match self.groups.get(group_id) {
-            Some(Group::Consumer(group)) => group.describe(step),
-            Some(_) => error(format!("{group_id} is a group of another kind")),
-            None => error(format!("there is no group {group_id}")),
         }
     }
 }

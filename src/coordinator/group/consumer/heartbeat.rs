@@ -84,9 +84,17 @@ impl State {
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         let request = heartbeat.request;
         let group_id = &request.group_id;
+        let joins = request.member_epoch == 0;
         self.check_group(step, heartbeat)?;
-        self.become_consumer_group(step, group_id, request.member_epoch == 0)?;
+        if joins {
+            self.check_pattern(request)?;
+        }
+        self.become_consumer_group(step, group_id, joins)?;
         let found = self.find_member(step, heartbeat)?;
+        // Who is not a member any more is to hear that first.
+        if !joins {
+            self.check_pattern(request)?;
+        }
         let before = match &found.replaces {
             Some(old_id) => self.replace_member(step, group_id, old_id, found.member),
             None => found.member,
@@ -111,18 +119,13 @@ impl State {
     fn check_group(&self, step: &Step<'_>, heartbeat: &Heartbeat<'_>) -> Result<(), Refusal> {
         let request = heartbeat.request;
         let joins = request.member_epoch == 0;
-        let pattern = request.subscribed_topic_regex.as_ref().filter(|pattern| !pattern.is_empty());
-        let mut is_known_pattern = false;
         match self.groups.get(&request.group_id) {
             None if !joins => {
                 let message = format!("there is no group {}; a member joins with epoch 0", request.group_id);
                 return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
             }
             None => {}
-            Some(Group::Consumer(group)) => {
-                group.check_size(step, &request.member_id)?;
-                is_known_pattern = pattern.is_some_and(|pattern| group.patterns.of(pattern) > 0);
-            }
+            Some(Group::Consumer(group)) => group.check_size(step, &request.member_id)?,
             Some(Group::Classic(group)) if joins && group.members.is_empty() => {}
             Some(Group::Classic(group)) if joins => {
                 group.check_upgrade(step)?;
@@ -133,10 +136,21 @@ impl State {
                 return Err(not_a_consumer_group(&request.group_id));
             }
         }
-        match pattern {
-            Some(pattern) if !is_known_pattern => check_pattern(pattern),
-            _ => Ok(()),
+        Ok(())
+    }
+
+    /// Whether a member's pattern can be read, where the group does not know it yet.
+    fn check_pattern(&self, request: &ConsumerGroupHeartbeatRequest) -> Result<(), Refusal> {
+        let pattern = request.subscribed_topic_regex.as_ref().filter(|pattern| !pattern.is_empty());
+        let Some(pattern) = pattern else { return Ok(()) };
+        let group = self.consumer_group(&request.group_id);
+        if group.is_some_and(|group| group.patterns.of(pattern) > 0) {
+            return Ok(());
         }
+        regex::compile(pattern).map(drop).map_err(|error| {
+            let message = format!("the pattern {pattern} is not one that RE2 reads: {error}");
+            Refusal::new(ErrorCode::InvalidRegularExpression, message)
+        })
     }
 
     /// The member that a heartbeat is for, if it may be.
@@ -367,13 +381,6 @@ pub(super) fn check_room(step: &Step<'_>, said_bytes: usize) -> Result<(), Refus
     let message =
         format!("what the member reads takes {said_bytes} bytes, and its record has room for {room}");
     Err(Refusal::new(ErrorCode::UnknownServerError, message))
-}
-
-fn check_pattern(pattern: &str) -> Result<(), Refusal> {
-    regex::compile(pattern).map(drop).map_err(|error| {
-        let message = format!("the pattern {pattern} is not one that RE2 reads: {error}");
-        Refusal::new(ErrorCode::InvalidRegularExpression, message)
-    })
 }
 
 /// An older epoch is taken only from a member whose last answer was lost: it says the previous epoch, and owns
