@@ -93,6 +93,32 @@ fn what_a_reader_leaves_in_the_pipe_is_read_again() {
     assert_eq!(count(consume(&broker, &["-e"])), 500, "one byte is no record");
 }
 
+/// A fetch has a hundred thousands of records here: none of them waits for all of them.
+#[test]
+fn a_reader_that_takes_its_time_keeps_neither_commits_nor_signals_waiting() {
+    const RECORDS: u32 = 400_000;
+    let broker = serving();
+    let file = broker.dir().join("lines");
+    let lines: String = (0..RECORDS).map(|number| format!("a record with a number: {number:08}\n")).collect();
+    std::fs::write(&file, &lines).unwrap();
+    broker.ask(&["produce", "t", "-p", "0", "-X", "compression.type=zstd", file.to_str().unwrap()]).well();
+    let mut child = spawn(&broker, &["-X", "auto.commit.interval.ms=100"]);
+    let mut stdout = child.stdout.take().unwrap();
+    let mut seen = Vec::new();
+    while total_lag_or_none(&broker).is_none_or(|lag| lag == i64::from(RECORDS)) {
+        assert!(seen.len() < lines.len() / 2, "half is read and nothing committed");
+        let mut piece = [0; 4 << 10];
+        let size = stdout.read(&mut piece).unwrap();
+        seen.extend_from_slice(&piece[..size]);
+    }
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    stdout.read_to_end(&mut seen).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(seen.len() < lines.len(), "everything was written first");
+    let read = i64::try_from(seen.split(|byte| *byte == b'\n').count() - 1).unwrap();
+    assert_eq!((seen.last(), i64::from(RECORDS) - total_lag(&broker)), (Some(&b'\n'), read));
+}
+
 #[test]
 fn signals_leave_the_group_with_everything_committed() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 0)] {

@@ -26,7 +26,7 @@ use crate::protocol::ErrorCode;
 use crate::types::{Clock, TopicName, TopicPartition, Uuid};
 
 use super::positions::Positions;
-use super::print::{PrintError, Printer};
+use super::print::{Pause, PrintError, Printer};
 use super::{Args, CommitWhen, Interrupt, explain};
 
 /// How long the last commit may take.
@@ -36,6 +36,8 @@ const COMMIT_AGAIN: Duration = Duration::from_millis(100);
 /// How long the end waits for a reader to take what is written, and how often it looks.
 const READER_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_AT_READER: Duration = Duration::from_millis(2);
+/// So long records are written before the group, signals and commits have their turn.
+const WRITE_TURN: Duration = Duration::from_millis(500);
 /// How often a reader is looked for while there is nothing to write.
 const LOOK_FOR_READER: Duration = Duration::from_millis(500);
 /// How often a member without partitions looks whether the others are done, with `-e`.
@@ -81,6 +83,7 @@ pub(super) fn run(
         idle_since: clock.elapsed(),
         positions: Positions::default(),
         consumer: None,
+        unprinted: None,
         others_end: None,
         has_settled: false,
         commit_from,
@@ -167,6 +170,8 @@ struct Member<'a> {
     idle_since: Duration,
     positions: Positions,
     consumer: Option<Consumer>,
+    /// What was fetched and is not printed to its end.
+    unprinted: Option<Fetched>,
     /// Where partitions ended when this member had none, with `-e`.
     others_end: Option<BTreeMap<TopicPartition, i64>>,
     has_settled: bool,
@@ -209,6 +214,9 @@ impl Member<'_> {
         }
         if let Some(event) = self.membership.try_next() {
             return Ok(Next::Event(event));
+        }
+        if let Some(rest) = self.unprinted.take() {
+            return Ok(Next::Pulled(Pulled::Data(rest)));
         }
         self.consumer.take_if(|consumer| consumer.is_over());
         if let Some(pulled) = self.consumer.as_mut().and_then(Consumer::try_next) {
@@ -306,6 +314,7 @@ impl Member<'_> {
     fn restart(&mut self) {
         // The old one first: it holds connections that the new one uses.
         self.consumer = None;
+        self.unprinted = None;
         let assignments = self.positions.assignments();
         if !assignments.is_empty() {
             self.consumer = Some(Consumer::start(&self.cluster, &self.config.consumer, assignments));
@@ -366,7 +375,7 @@ impl Member<'_> {
 
     fn take(&mut self, pulled: Pulled, printer: &mut Printer) -> anyhow::Result<()> {
         match pulled {
-            Pulled::Data(fetched) => self.print(&fetched, printer)?,
+            Pulled::Data(fetched) => self.print(fetched, printer)?,
             Pulled::Ended(partition) => self.positions.ended(&partition),
             Pulled::Jumped { partition, from, to } => {
                 self.output.warn(format_args!(
@@ -383,27 +392,38 @@ impl Member<'_> {
         Ok(())
     }
 
-    fn print(&mut self, fetched: &Fetched, printer: &mut Printer) -> anyhow::Result<()> {
+    /// Prints what was fetched, or the first part of it: a reader that takes its time keeps nobody else waiting.
+    fn print(&mut self, fetched: Fetched, printer: &mut Printer) -> anyhow::Result<()> {
         let topic = TopicName::new(&fetched.topic)?;
         let partition = TopicPartition::new(topic, fetched.partition);
         if !self.positions.has(&partition) {
             return Ok(());
         }
         if self.commit == CommitWhen::Before {
-            let position = printer.foresee(fetched).map_err(|error| explain(error, fetched))?;
+            let position = printer.foresee(&fetched).map_err(|error| explain(error, &fetched))?;
             if !self.commit_ahead(&partition, position) {
                 // Another member's by now, most likely: what is ours is said next, and this is read again.
                 self.restart();
                 return Ok(());
             }
         }
-        let outcome = printer.print(fetched, self.output);
+        let until = self.clock.elapsed() + WRITE_TURN;
+        let is_due = || self.interrupt.is_set() || self.clock.elapsed() >= until;
+        // What is committed already is printed, whatever comes.
+        let pause: Option<Pause<'_>> = if self.commit == CommitWhen::Before { None } else { Some(&is_due) };
+        let outcome = printer.print_until(&fetched, self.output, pause);
         if !matches!(outcome, Err(PrintError::Output(_)))
             && let Some(position) = printer.position
         {
             self.positions.read(&partition, position);
         }
-        outcome.map_err(|error| explain(error, fetched))
+        outcome.map_err(|error| explain(error, &fetched))?;
+        if printer.has_paused
+            && let Some((from, _)) = printer.position
+        {
+            self.unprinted = Some(Fetched { from, ..fetched });
+        }
+        Ok(())
     }
 
     /// Commits an offset whose records are not written yet; false where that is refused.

@@ -18,6 +18,11 @@ use super::filter::Filter;
 
 /// So much is collected before it is written.
 const WRITE_BYTES: usize = 128 << 10;
+/// So much where a reader may be slow: what is written at once is waited for at once, whatever happens meanwhile.
+const SLOW_WRITE_BYTES: usize = 4 << 10;
+
+/// Whether printing is to break off between two writes.
+pub(super) type Pause<'a> = &'a dyn Fn() -> bool;
 
 /// What a record looks like.
 pub(super) enum Look {
@@ -40,6 +45,8 @@ pub(super) struct Printer {
     /// Behind the last record that was printed or passed over, and its batch's epoch, since the last
     /// [`Printer::print`] began.
     pub(super) position: Option<(i64, i32)>,
+    /// Whether the last [`Printer::print`] broke off at `position`, with more to print.
+    pub(super) has_paused: bool,
     buffer: Vec<u8>,
 }
 
@@ -81,6 +88,7 @@ impl Printer {
             tally: None,
             printed: 0,
             position: None,
+            has_paused: false,
             buffer: Vec::new(),
         }
     }
@@ -92,26 +100,38 @@ impl Printer {
 
     /// Prints what was fetched.
     pub(super) fn print(&mut self, fetched: &Fetched, output: &mut Output) -> Result<(), PrintError> {
-        self.position = None;
+        self.print_until(fetched, output, None)
+    }
+
+    /// Prints what was fetched, in small pieces where stdout is a pipe, until a pause is due behind one of them.
+    pub(super) fn print_until(
+        &mut self,
+        fetched: &Fetched,
+        output: &mut Output,
+        pause: Option<Pause<'_>>,
+    ) -> Result<(), PrintError> {
+        (self.position, self.has_paused) = (None, false);
         if self.is_done() {
             return Ok(());
         }
+        let sink = &mut Pieces { output, pause, has_paused: false };
         let mut reading = std::mem::take(&mut self.reading);
         let read = match &self.look {
             Look::Format(format) if self.filters.is_empty() && !self.is_unbuffered => {
                 match format.value_only().map(<[u8]>::to_vec) {
-                    Some(delimiter) => self.print_values(fetched, &mut reading, &delimiter, output),
-                    None => self.print_records(fetched, &mut reading, output),
+                    Some(delimiter) => self.print_values(fetched, &mut reading, &delimiter, sink),
+                    None => self.print_records(fetched, &mut reading, sink),
                 }
             }
-            _ => self.print_records(fetched, &mut reading, output),
+            _ => self.print_records(fetched, &mut reading, sink),
         };
         self.reading = reading;
-        let written = output.write_all(&self.buffer);
+        let written = sink.output.write_all(&self.buffer);
         self.buffer.clear();
         written?;
         read?;
-        if !self.is_done() {
+        self.has_paused = sink.has_paused && !self.is_done();
+        if !self.is_done() && !self.has_paused {
             self.position = Some(fetched.next_position());
         }
         Ok(())
@@ -142,9 +162,10 @@ impl Printer {
         fetched: &Fetched,
         reading: &mut Reading,
         delimiter: &[u8],
-        output: &mut Output,
+        sink: &mut Pieces<'_>,
     ) -> Result<(), PrintError> {
         let buffer = &mut self.buffer;
+        let piece_bytes = sink.piece_bytes();
         let left = self.count_max - self.printed;
         let position = &mut self.position;
         let mut count = 0;
@@ -156,13 +177,15 @@ impl Printer {
             }
             buffer.extend_from_slice(record.value.unwrap_or_default());
             buffer.extend_from_slice(delimiter);
-            if buffer.len() >= WRITE_BYTES {
-                output.write_all(buffer)?;
-                buffer.clear();
+            if buffer.len() >= piece_bytes {
+                sink.write(buffer)?;
             }
             count += 1;
             *position = Some((record.offset.0 + 1, batch.leader_epoch.0));
-            Ok::<_, PrintError>(if count < left { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            Ok::<_, PrintError>(match count < left && !sink.has_paused {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            })
         });
         self.printed += count;
         read.map(|_| ())
@@ -172,20 +195,21 @@ impl Printer {
         &mut self,
         fetched: &Fetched,
         reading: &mut Reading,
-        output: &mut Output,
+        sink: &mut Pieces<'_>,
     ) -> Result<(), PrintError> {
         let tally = self.tally.clone();
         let mut tally = tally.as_ref().map(|tally| (tally.lock(), now_ms()));
         let read = fetched.read(reading, |batch, record| {
             if self.filters.iter().all(|filter| filter.holds(&fetched.topic, record)) {
-                self.one(fetched, batch, record, output)?;
+                self.one(fetched, batch, record, sink)?;
             }
             if let Some((tally, now_ms)) = &mut tally {
                 let place = (fetched.partition, Some(record.offset.0));
                 tally.count(&fetched.topic, place, record.timestamp_ms, *now_ms);
             }
             self.position = Some((record.offset.0 + 1, batch.leader_epoch.0));
-            Ok(if self.is_done() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            let is_over = self.is_done() || sink.has_paused;
+            Ok(if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
         read.map(|_| ())
     }
@@ -195,7 +219,7 @@ impl Printer {
         fetched: &Fetched,
         batch: &BatchHeader,
         record: &RecordRef<'_>,
-        output: &mut Output,
+        sink: &mut Pieces<'_>,
     ) -> Result<(), PrintError> {
         let begin = self.buffer.len();
         let view = view(fetched, batch, record);
@@ -211,13 +235,40 @@ impl Printer {
             }
         }
         self.printed += 1;
-        if self.is_unbuffered || self.buffer.len() >= WRITE_BYTES {
-            output.write_all(&self.buffer)?;
-            self.buffer.clear();
+        if self.is_unbuffered || self.buffer.len() >= sink.piece_bytes() {
+            sink.write(&mut self.buffer)?;
         }
         if self.is_unbuffered {
-            output.flush_all()?;
+            sink.output.flush_all()?;
         }
+        Ok(())
+    }
+}
+
+/// Stdout, and when to leave it alone for a while.
+struct Pieces<'a> {
+    output: &'a mut Output,
+    pause: Option<Pause<'a>>,
+    has_paused: bool,
+}
+
+impl Pieces<'_> {
+    fn piece_bytes(&self) -> usize {
+        if self.may_wait() { SLOW_WRITE_BYTES } else { WRITE_BYTES }
+    }
+
+    /// Whether somebody has to be heard while a reader takes its time.
+    fn may_wait(&self) -> bool {
+        self.pause.is_some() && self.output.is_pipe()
+    }
+
+    fn write(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.output.write_all(buffer)?;
+        buffer.clear();
+        if self.may_wait() {
+            self.output.flush_all()?;
+        }
+        self.has_paused = self.pause.is_some_and(|pause| pause());
         Ok(())
     }
 }
