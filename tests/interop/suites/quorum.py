@@ -12,6 +12,7 @@ from harness import Mismatch, expect, expect_in, free_ports, klamm, klamm_out, r
 from suites.groups import Member
 
 NODES = (1, 2, 3)
+SELECTOR = "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector"
 LINES = "".join(f"line {number}\n" for number in range(3000))
 
 
@@ -38,9 +39,10 @@ class Cluster:
     def quorum(self):
         return ",".join(f"{node}@127.0.0.1:{self.controllers[node]}" for node in NODES)
 
-    def start(self, node, wait=True, args=None):
+    def start(self, node, wait=True, args=None, directory=None):
         args = args or ("--node", str(node), "--quorum", self.quorum(), "--listen", f"127.0.0.1:{self.clients[node]}",
-                        "--set", "metadata.log.max.record.bytes.between.snapshots=5000", "-d", self.folder / f"n{node}")
+                        "--set", "metadata.log.max.record.bytes.between.snapshots=5000", "--set", f"broker.rack=rack-{node}",
+                        "--set", SELECTOR, "-d", self.folder / (directory or f"n{node}"))
         with open(self.folder / f"n{node}.out", "ab") as log:
             self.running[node] = subprocess.Popen([klamm(), "serve", *args], stdout=subprocess.PIPE, stderr=log, text=True)
         if wait:
@@ -165,6 +167,46 @@ def leaders_are_elected(tools, to, cluster):
     expect("preferred leaders", [int(leader) == replicas[0] for leader, replicas, _ in back.values()], [True] * 6)
 
 
+def readers_are_sent_to_their_racks(tools, to, cluster):
+    klamm_out("topics", "create", "near", "--replica-assignment", "1:2:3", "-b", cluster.bootstrap)
+    klamm_out("produce", "near", "-b", cluster.bootstrap, given=LINES)
+    kcat = subprocess.run(["kcat", "-C", "-b", cluster.bootstrap, "-t", "near", "-e", "-o", "beginning", "-X", "client.rack=rack-3",
+                           "-X", "check.crcs=true", "-d", "topic"], capture_output=True, timeout=60, text=True, check=True)
+    expect("what kcat reads", kcat.stdout == LINES, True)
+    expect_in("kcat goes to the follower in its rack", "migrating from broker 1 to 3", kcat.stderr)
+    out = tools.out("console-consumer", *to, "--topic", "near", "--from-beginning", "--max-messages", 3000, "--timeout-ms", 30000,
+                    "--command-property", "client.rack=rack-2")
+    expect("what Java's consumer reads", out == LINES, True)
+    expect("what klamm reads", klamm_out("consume", "near", "-e", "-X", "client.rack=rack-3", "-b", cluster.bootstrap).decode() == LINES, True)
+
+
+def leaders_that_were_not_in_sync(tools, to, cluster):
+    """Brokers 4 and 1 keep the topic; 1 lacks its second half when 4 is gone."""
+    cluster.start(4, directory="n4-unclean")
+    klamm_out("topics", "create", "halved", "--replica-assignment", "4:1", "-b", cluster.bootstrap)
+    klamm_out("produce", "halved", "-b", cluster.bootstrap, given="first\n")
+    wait_until("both are in sync", lambda: partitions(tools, to, "halved") == {0: ("4", [4, 1], [1, 4])}, 30)
+    cluster.kill_node(1)
+    wait_until("one is in sync", lambda: partitions(tools, to, "halved")[0][2] == [4], 30)
+    klamm_out("produce", "halved", "-b", cluster.bootstrap, given="second\n")
+    cluster.kill_node(4)
+    cluster.start(1)
+    wait_until("nobody leads", lambda: partitions(tools, to, "halved")[0][0] == "none", 30)
+    elect = ("leader-election", *to, "--topic", "halved", "--partition", "0", "--election-type")
+    code, out, err = tools.run(*elect, "preferred")
+    expect_in("a preferred one that is away", "PreferredLeaderNotAvailable", out + err)
+    expect_in("an unclean election", "Successfully completed leader election (UNCLEAN)", tools.out(*elect, "unclean"))
+    klamm_out("produce", "halved", "-b", cluster.bootstrap, given="third\n")
+    cluster.start(4, directory="n4-unclean")
+    wait_until("both are in sync again", lambda: partitions(tools, to, "halved")[0][2] == [1, 4], 30)
+    expect("what is left", klamm_out("consume", "halved", "-e", "-b", cluster.bootstrap).decode(), "first\nthird\n")
+    tools.out("leader-election", *elect[1:], "preferred")
+    expect("the preferred leader", partitions(tools, to, "halved")[0][0], "4")
+    klamm_out("topics", "delete", "halved", "--execute", "-b", cluster.bootstrap)
+    cluster.stop_node(4)
+    tools.out("cluster", "unregister", *to, "--id", "4")
+
+
 def configs_are_set(tools, to):
     for entity in ("brokers", "--entity-name", "2"), ("brokers", "--entity-default"), ("topics", "--entity-name", "made"):
         kind, *which = entity
@@ -250,6 +292,8 @@ def cases(world, book):
     case("kafka-topics", topics_are_made_and_shown, tools, to, cluster)
     case("kafka-reassign-partitions with a throttle", replicas_move, tools, to, cluster, world.folder)
     case("kafka-leader-election after a clean stop", leaders_are_elected, tools, to, cluster)
+    case("readers are sent to their racks: kcat, kafka-console-consumer, klamm", readers_are_sent_to_their_racks, tools, to, cluster)
+    case("kafka-leader-election of one that was not in sync", leaders_that_were_not_in_sync, tools, to, cluster)
     case("kafka-configs of any broker", configs_are_set, tools, to)
     case("kafka-log-dirs, kafka-cluster, kafka-features", directories_cluster_and_features, tools, to, cluster)
     case("kafka-metadata-quorum add-controller, remove-controller; kafka-cluster unregister", voters_come_and_go, tools, to, cluster, world.folder)
