@@ -14,8 +14,10 @@ The plan of faults follows from a seed, which is printed. For a longer run:
 """
 
 import collections
+import contextlib
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -46,6 +48,7 @@ class Clients:
         self.folder.mkdir()
         self.running = {}
         self.titles = []
+        self.locked_up = []
 
     def spawn(self, title, words):
         self.titles.append(title)
@@ -97,7 +100,11 @@ class Clients:
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
+            is_locked_up = locks_itself_up(process)
             process.kill()
+            if is_locked_up:
+                self.locked_up.append(title)
+                return process.wait() and None
             raise Mismatch(f"{title} did not end within {seconds} s: {self.tail(title)}") from None
 
     def leave(self, title):
@@ -134,6 +141,20 @@ class Clients:
     def close(self):
         for process in self.running.values():
             process.kill()
+
+
+def locks_itself_up(process):
+    """librdkafka #5476: its main thread has a partition's lock and waits for the client's, a broker's thread the other way round.
+    Seen by their stacks, where there is a debugger."""
+    if not shutil.which("gdb"):
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        stacks = subprocess.run(["gdb", "-p", str(process.pid), "-batch", "-ex", "thread apply all bt 14"], capture_output=True, text=True, timeout=60)
+        threads = stacks.stdout.split("\nThread ")
+        waits = [thread for thread in threads if "rwlock_wrlock" in thread and "rd_kafka_toppar_handle_OffsetForLeaderEpoch" in thread]
+        holds = [thread for thread in threads if "mutex_lock" in thread and "rd_kafka_toppar_forget_leader" in thread]
+        return bool(waits and holds)
+    return False
 
 
 class Feeder:
@@ -424,6 +445,8 @@ def conclude(cluster, clients, storm, mover):
     print(f"        {total:,} records acknowledged, {judged.given_up} given up, {sum(map(len, judged.log.values())):,} in the log; "
           f"{sum(storm.counts.values())} faults: {', '.join(f'{count} {kind}' for kind, count in sorted(storm.counts.items()))}; "
           f"{mover.done} partitions moved ({mover.refused} commands in vain); {len(violations)} violations", flush=True)
+    if clients.locked_up:
+        print(f"        locked up by librdkafka itself (#5476), and killed: {', '.join(clients.locked_up)}", flush=True)
     if judged.sent_again:
         print(f"        {judged.sent_again} records sent again by librdkafka under a new epoch", flush=True)
     for why in judged.ended:
