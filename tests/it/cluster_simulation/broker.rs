@@ -22,6 +22,9 @@ use super::world::{LAG_MAX_MS, PARTITIONS, TOPIC, World};
 
 /// How long a fetch is waited for.
 const FETCH_TIMEOUT_MS: i64 = 250;
+/// The most records of one answer; and where it is to take long until a replica has all of them again.
+const RECORDS_MAX: i64 = 40;
+const RECORDS_MAX_PURSUED: i64 = 3;
 /// How long an answer of the controller is waited for.
 const ISR_TIMEOUT_MS: i64 = 400;
 
@@ -209,8 +212,16 @@ impl World {
             log_start_offset: Offset(0),
         };
         let last_epoch = replica.last_fetched_epoch(flaw);
-        let asked =
-            Asked { partition, topic: replica.topic, fetch, leader_epoch: epoch, last_epoch, life, number };
+        let asked = Asked {
+            partition,
+            topic: replica.topic,
+            fetch,
+            leader_epoch: epoch,
+            last_epoch,
+            records_max: if self.is_pursued { RECORDS_MAX_PURSUED } else { RECORDS_MAX },
+            life,
+            number,
+        };
         self.push_turn(node, partition, FETCH_TIMEOUT_MS);
         let to = leader as usize - 1;
         if self.is_lost(node, to) {

@@ -54,6 +54,9 @@ impl World {
             return;
         }
         self.faults += 1;
+        if self.is_pursued && self.random.one_in(4) {
+            return self.begin_swaps();
+        }
         let node = self.random.below(self.nodes.len());
         self.without_power = self.without_power.filter(|node| !self.is_known(*node));
         let kinds = if self.without_power.is_some() { 18..26 } else { 0..26 };
@@ -131,9 +134,53 @@ impl World {
         }
         let kept = self.random.below(4);
         self.end(node, kept, true);
+        if self.is_pursued {
+            self.push(20, Event::Pursue { node });
+        }
         if is_wiped {
             // Its id is still there, as where only the folders were lost.
             self.nodes[node].replicas.fill_with(|| None);
+        }
+    }
+
+    /// Where machines are pursued, some lose their power while they begin.
+    pub fn fail_start_soon(&mut self, node: usize) {
+        if self.is_pursued && !self.is_calm && self.random.one_in(3) {
+            let (life, after) = (self.nodes[node].life_number, 1 + self.random.below(60) as i64);
+            self.push(after, Event::FailStart { node, life });
+        }
+    }
+
+    pub fn fail_start(&mut self, node: usize, life: u32) {
+        let state = &self.nodes[node];
+        let is_starting = state.life_number == life && matches!(state.life, Life::Registering);
+        self.without_power = self.without_power.filter(|node| !self.is_known(*node));
+        if is_starting && !self.is_calm && self.without_power.is_none() {
+            self.cut_power(node, false);
+        }
+    }
+
+    /// A machine that lost its power is back: before it has all again, who leads is killed.
+    pub fn pursue(&mut self, node: usize) {
+        if self.is_calm {
+            return;
+        }
+        if !self.is_known(node) {
+            return self.push(10, Event::Pursue { node });
+        }
+        let image = self.agreed.newest();
+        let id = node as i32 + 1;
+        let partitions = image.topic(TOPIC).into_iter().flat_map(|topic| topic.partitions.values());
+        let mut leaders: Vec<i32> = partitions
+            .filter(|partition| partition.replicas.contains(&id) && ![id, -1].contains(&partition.leader))
+            .map(|partition| partition.leader)
+            .collect();
+        if !leaders.is_empty() && self.random.one_in(2) {
+            let leader = leaders.swap_remove(self.random.below(leaders.len()));
+            self.kill(leader as usize - 1);
+        } else {
+            let after = 1 + self.random.below(300) as i64;
+            self.push(after, Event::Pursue { node });
         }
     }
 
@@ -328,6 +375,47 @@ impl World {
             self.note(|| format!("{TOPIC}-{index} moves to {replicas:?}"));
             self.reassign(index, replicas);
         }
+    }
+
+    /// Two replicas in sync that do not hear each other begin to take turns: each writes what the other has not seen.
+    pub fn begin_swaps(&mut self) {
+        let image = self.agreed.newest();
+        let partition = self.random.below(PARTITIONS);
+        let Some(found) = image.topic(TOPIC).and_then(|topic| topic.partitions.get(&(partition as i32)))
+        else {
+            return;
+        };
+        let other = found.isr.iter().copied().find(|id| *id != found.leader);
+        let (Some(other), true) = (other, self.without_power.is_none() && found.leader > 0) else { return };
+        let between = (found.leader, other);
+        self.cut_between(between, true);
+        let left = 2 + self.random.below(4) as u32;
+        self.push(10, Event::Swap { partition, between, left });
+    }
+
+    fn cut_between(&mut self, (one, other): (i32, i32), is_cut: bool) {
+        for (from, to) in [(one - 1, other - 1), (other - 1, one - 1)] {
+            let links = &mut self.cut[from as usize];
+            *links = if is_cut { *links | (1 << to) } else { *links & !(1 << to) };
+        }
+        self.note(|| format!("{one} and {other} are cut from each other: {is_cut}"));
+    }
+
+    pub fn swap(&mut self, partition: usize, between: (i32, i32), left: u32) {
+        let image = self.agreed.newest();
+        let found = image.topic(TOPIC).and_then(|topic| topic.partitions.get(&(partition as i32)));
+        let Some(found) = found.filter(|_| left > 0 && !self.is_calm) else {
+            return self.cut_between(between, false);
+        };
+        let next = if found.leader == between.0 { between.1 } else { between.0 };
+        let mut replicas: Vec<i32> = found.replicas.iter().copied().filter(|id| *id != next).collect();
+        replicas.insert(0, next);
+        if found.isr.contains(&next) && found.adding_replicas.is_empty() {
+            self.reassign(partition as i32, Some(replicas));
+            self.elect_preferred();
+        }
+        let after = 15 + self.random.below(60) as i64;
+        self.push(after, Event::Swap { partition, between, left: left - 1 });
     }
 
     fn elect_preferred(&mut self) {

@@ -60,14 +60,25 @@ struct Sums {
     agreed: AtomicU64,
 }
 
-fn one(seed: u64, config: &Arc<BrokerConfig>, steps: u64, flaw: Option<Flaw>, is_traced: bool) -> World {
+/// How a seed is run.
+#[derive(Clone, Copy)]
+struct Run {
+    steps: u64,
+    flaw: Option<Flaw>,
+    /// Replicas take long to have everything again, and who has lost something is hit again.
+    is_pursued: bool,
+}
+
+fn one(seed: u64, config: &Arc<BrokerConfig>, run: Run, is_traced: bool) -> World {
+    let Run { steps, flaw, is_pursued } = run;
     let mut world = World::new(seed, config, flaw, is_traced);
+    world.is_pursued = is_pursued;
     world.run_and_recover(steps);
     world
 }
 
 /// Runs seeds on all cores, until one breaks something: then it is run again with its last steps.
-fn runs(seeds: std::ops::Range<u64>, steps: u64) -> Sums {
+fn runs(seeds: std::ops::Range<u64>, how: Run) -> Sums {
     let (next, sums, config) = (AtomicU64::new(seeds.start), Sums::default(), config());
     let run = || {
         loop {
@@ -75,10 +86,10 @@ fn runs(seeds: std::ops::Range<u64>, steps: u64) -> Sums {
             if seed >= seeds.end {
                 return;
             }
-            let outcome = catch_unwind(AssertUnwindSafe(|| one(seed, &config, steps, None, false)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| one(seed, &config, how, false)));
             let Ok(world) = outcome else {
                 next.store(seeds.end, Ordering::Relaxed);
-                one(seed, &config, steps, None, true);
+                one(seed, &config, how, true);
                 panic!("seed {seed} broke something, and does not when it is repeated");
             };
             sums.events.fetch_add(world.steps, Ordering::Relaxed);
@@ -97,13 +108,22 @@ fn runs(seeds: std::ops::Range<u64>, steps: u64) -> Sums {
 
 #[test]
 fn a_cluster_loses_nothing_that_it_acknowledged() {
-    let steps = number("KLAMM_STEPS", STEPS);
+    run_all(SEEDS, false);
+}
+
+#[test]
+fn a_cluster_whose_nodes_are_hit_again_before_they_have_everything_loses_nothing_either() {
+    run_all(SEEDS / 5, true);
+}
+
+fn run_all(seeds: u64, is_pursued: bool) {
+    let how = Run { steps: number("KLAMM_STEPS", STEPS), flaw: None, is_pursued };
     if let Ok(seed) = std::env::var("KLAMM_SEED") {
-        one(seed.parse().unwrap(), &config(), steps, None, true);
+        one(seed.parse().unwrap(), &config(), how, true);
         return;
     }
-    let seeds = number("KLAMM_SEEDS", SEEDS);
-    let sums = runs(0..seeds, steps);
+    let seeds = number("KLAMM_SEEDS", seeds);
+    let sums = runs(0..seeds, how);
     let [events, acknowledged, faults, agreed] =
         [sums.events, sums.acknowledged, sums.faults, sums.agreed].map(AtomicU64::into_inner);
     assert!(acknowledged > seeds, "a simulation in which nothing is acknowledged shows nothing");
@@ -115,11 +135,10 @@ fn a_cluster_loses_nothing_that_it_acknowledged() {
 
 /// Runs seeds until one breaks something; how many it took.
 fn seeds_to_find(flaw: Flaw) {
-    let (config, steps) = (config(), number("KLAMM_STEPS", STEPS_TO_FIND));
-    let seeds = SEEDS_TO_FIND;
-    let is_found = |seed: &u64| {
-        catch_unwind(AssertUnwindSafe(|| one(*seed, &config, steps, Some(flaw), false))).is_err()
-    };
+    let is_pursued = matches!(flaw, Flaw::AsksOnce | Flaw::IgnoresBrokerEpochs | Flaw::MarksFailedStarts);
+    let how = Run { steps: number("KLAMM_STEPS", STEPS_TO_FIND), flaw: Some(flaw), is_pursued };
+    let (config, seeds) = (config(), SEEDS_TO_FIND);
+    let is_found = |seed: &u64| catch_unwind(AssertUnwindSafe(|| one(*seed, &config, how, false))).is_err();
     let found = (0..seeds).find(is_found);
     let seeds = found.unwrap_or_else(|| panic!("{flaw:?} was not found in {seeds} seeds")) + 1;
     eprintln!("{flaw:?} was found with {seeds} seeds");

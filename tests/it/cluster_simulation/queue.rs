@@ -42,6 +42,12 @@ pub enum Event {
     Lost { node: usize },
     /// A process begins again.
     Restart { node: usize },
+    /// A machine loses its power while its process begins, if it still does.
+    FailStart { node: usize, life: u32 },
+    /// Who leads what a machine that lost its power has missed is killed, once the controller knows of the machine.
+    Pursue { node: usize },
+    /// Two replicas that do not hear each other take turns in leading a partition, so many times more.
+    Swap { partition: usize, between: (i32, i32), left: u32 },
     /// Logs are flushed and checkpoints written.
     Flush { node: usize, life: u32 },
     /// Somebody administrates.

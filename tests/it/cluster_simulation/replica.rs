@@ -11,9 +11,6 @@ use klamm::types::{LeaderEpoch, Offset};
 
 use super::flaw::Flaw;
 
-/// The most records of one answer.
-const RECORDS_MAX: usize = 40;
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record {
     pub epoch: i32,
@@ -39,6 +36,8 @@ pub struct Asked {
     pub fetch: ReplicaFetch,
     pub leader_epoch: i32,
     pub last_epoch: i32,
+    /// How many records are taken at once.
+    pub records_max: i64,
     pub life: u32,
     pub number: u64,
 }
@@ -177,7 +176,12 @@ impl Replica {
             return Ok(true);
         }
         self.role = Role::Follower { leader: partition.leader, epoch: partition.leader_epoch };
-        if flaw == Some(Flaw::TruncatesToHighWatermark) {
+        let is_blind = match flaw {
+            Some(Flaw::TruncatesToHighWatermark) => true,
+            Some(Flaw::AsksOnce) => self.has_asked,
+            _ => false,
+        };
+        if is_blind {
             self.truncate(self.high_watermark)?;
         }
         Ok(false)
@@ -185,12 +189,11 @@ impl Replica {
 
     /// The epoch that a fetch says its last record is of.
     pub fn last_fetched_epoch(&self, flaw: Option<Flaw>) -> i32 {
-        let is_blind = match flaw {
-            Some(Flaw::TruncatesToHighWatermark) => true,
-            Some(Flaw::AsksOnce) => self.has_asked,
-            _ => false,
-        };
-        if is_blind { -1 } else { self.epochs.latest().map_or(-1, |epoch| epoch.0) }
+        if flaw == Some(Flaw::TruncatesToHighWatermark) {
+            -1
+        } else {
+            self.epochs.latest().map_or(-1, |epoch| epoch.0)
+        }
     }
 
     /// Answers a follower's fetch, and counts it.
@@ -224,7 +227,7 @@ impl Replica {
             return Body::Refused;
         }
         let from = fetch.fetch_offset.0;
-        let end = offsets.end.0.min(from + RECORDS_MAX as i64);
+        let end = offsets.end.0.min(from + asked.records_max);
         Body::Records { from, end, high_watermark: self.high_watermark }
     }
 

@@ -154,8 +154,12 @@ impl World {
             Event::Restart { node } => {
                 if !self.nodes[node].is_up() {
                     self.start(node);
+                    self.fail_start_soon(node);
                 }
             }
+            Event::FailStart { node, life } => self.fail_start(node, life),
+            Event::Pursue { node } => self.pursue(node),
+            Event::Swap { partition, between, left } => self.swap(partition, between, left),
             Event::Flush { node, life } => self.flush(node, life),
             Event::Admin => self.admin(),
             Event::Fault => self.fault(),
@@ -225,9 +229,14 @@ impl Event {
             | Self::Flush { node, life } => Place::Process(*node, *life),
             Self::Reply { to, life, .. } | Self::Fetched { to, life, .. } => Place::Process(*to, *life),
             Self::Fetch { to, .. } | Self::Question { to, .. } => Place::Node(*to),
-            Self::Restart { .. } | Self::Lost { .. } | Self::Produce { .. } | Self::Admin | Self::Fault => {
-                Place::World
-            }
+            Self::Restart { .. }
+            | Self::FailStart { .. }
+            | Self::Pursue { .. }
+            | Self::Swap { .. }
+            | Self::Lost { .. }
+            | Self::Produce { .. }
+            | Self::Admin
+            | Self::Fault => Place::World,
         }
     }
 }
