@@ -64,10 +64,10 @@ class History:
     def acknowledge(self, identity, partition, offset, number):
         self.acknowledged[partition][(identity << SHIFT) + number] = offset
 
-    def reader(self, title, lines):
+    def reader(self, title, lines, is_to_the_end=True):
         reads = [(int(words[1]), int(words[2]), (int(words[3]) << SHIFT) + int(words[4]))
                  for words in split(lines, self.found, title) if words[0] == "r"]
-        self.readers.append((title, reads))
+        self.readers.append((title, reads, is_to_the_end))
 
     def member(self, group, title, lines):
         """A member of a group: its reads and its commits in their order."""
@@ -101,8 +101,8 @@ class History:
         found = list(self.found)
         for partition in sorted(set(self.log) | set(self.acknowledged)):
             found += self.log_violations(partition)
-        for title, reads in self.readers:
-            found += self.poll_violations(title, reads)
+        for title, reads, is_to_the_end in self.readers:
+            found += self.poll_violations(title, reads, is_to_the_end)
         for group, events in self.groups.items():
             found += self.group_violations(group, events)
         for group in self.looks:
@@ -146,7 +146,7 @@ class History:
         said = "nothing" if there is None else name(there)
         return [f"inconsistent-offsets: {who} read {name(record)} at {partition}:{offset}, where {said} is in the end"]
 
-    def poll_violations(self, title, reads):
+    def poll_violations(self, title, reads, is_to_the_end):
         due = {}
         for partition, offset, record in reads:
             yield from self.agrees(title, partition, offset, record)
@@ -156,7 +156,7 @@ class History:
                 yield f"{rule}: {title} read {partition}:{offset} where {expected} was due"
             due[partition] = offset + 1
         for partition, log in self.log.items():
-            if due.get(partition, 0) < len(log):
+            if is_to_the_end and due.get(partition, 0) < len(log):
                 yield f"unseen: {title} ended at {partition}:{due.get(partition, 0)} of {len(log)}"
 
     def group_violations(self, group, events):

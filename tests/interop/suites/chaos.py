@@ -469,7 +469,7 @@ def judge(cluster, clients):
     # Its reports do not name the records; batches may be reported in another order than they were sent in.
     for number, offset in enumerate(sorted(int(line.split()[2]) for line in clients.lines("producer-klamm") if line.endswith("\n"))):
         judged.acknowledge(KLAMM_PRODUCER, 0, offset, number)
-    judged.reader("reader", clients.lines("reader"))
+    judged.reader("reader", clients.lines("reader"), is_to_the_end="reader" not in clients.locked_up)
     for title in clients.titles:
         if title.startswith(("group-", "own-")):
             judged.member(title.split("-")[0], title, clients.lines(title))
