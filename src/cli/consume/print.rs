@@ -19,7 +19,8 @@ use super::filter::Filter;
 /// So much is collected before it is written.
 const WRITE_BYTES: usize = 128 << 10;
 /// So much where a reader may be slow: what is written at once is waited for at once, whatever happens meanwhile.
-const SLOW_WRITE_BYTES: usize = 4 << 10;
+/// Smaller pieces cost pipes speed.
+const SLOW_WRITE_BYTES: usize = 16 << 10;
 
 /// Whether printing is to break off between two writes.
 pub(super) type Pause<'a> = &'a dyn Fn() -> bool;
