@@ -218,7 +218,9 @@ impl Opening<'_> {
         }
         let known_to = self.hints.recovery_point.max(self.hints.cleaner_point.unwrap_or_default());
         // A segment begins where the log ended, but where no index reaches so far.
-        let is_hole = base > end.max(known_to) && base - end <= i64::from(i32::MAX);
+        // What DeleteRecords has removed is missing rightly, even where a segment before it is back.
+        let due_from = end.max(known_to).max(loaded.log_start_offset);
+        let is_hole = base > due_from && base - end <= i64::from(i32::MAX);
         (is_hole && !self.options.compact)
             .then(|| format!("what lies between {end} and the segment at {base} is lost"))
     }

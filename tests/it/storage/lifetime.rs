@@ -669,3 +669,22 @@ fn records_that_a_crash_brings_back_have_their_epochs_again() {
         assert_eq!(log.leader_epochs().entries()[0], (first, start), "{recovery_point}");
     }
 }
+
+#[test]
+fn a_removed_segment_that_a_crash_brings_back_takes_nothing_with_it() {
+    let world = World::small_segments(1_000);
+    let mut log = world.create();
+    append_times(&mut log, 12, &sized(400));
+    log.flush().unwrap();
+    drop(log);
+    // Two to a segment. Records were deleted up to 8, the first segment's removal was lost with the power, the others'
+    // was not; nothing says how far the log was flushed.
+    for base in [2, 4, 6] {
+        for suffix in ["log", "index", "timeindex", "snapshot"] {
+            let _ = std::fs::remove_file(world.path().join(format!("{base:020}.{suffix}")));
+        }
+    }
+    let (log, _) = world.open(OpenHints { log_start_offset: Some(Offset(9)), ..OpenHints::default() });
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(9), Offset(12)));
+    assert_eq!(records_from(&log, Offset(9)).len(), 3);
+}
