@@ -152,6 +152,9 @@ enum Nothing {
     /// The number of the last leader epoch in its checkpoint, if no batch is of it: any that the metadata log does
     /// not contradict will do.
     UnusedEpoch,
+    /// Where the first leader epoch began, in the checkpoint of a log whose first batches were cleaned away: any offset up to
+    /// the first that is left will do.
+    StartBeforeHole,
     /// Where cleaning goes on, in `cleaner-offset-checkpoint`: any offset of the log will do.
     CleanedUpTo,
     /// The leader epoch of a batch whose records were all deleted.
@@ -180,6 +183,9 @@ fn says_nothing(root: &Path, file: &Path, place: usize, sound: &[u8]) -> Option<
         "meta.properties" if line.starts_with('#') || line.is_empty() => Some(Nothing::Comment),
         "meta.properties" if line.starts_with("cluster.id=") && place >= line_start + 11 => {
             Some(Nothing::ClusterId)
+        }
+        "leader-epoch-checkpoint" if is_compacted && place > 5 && text.lines().count() == 3 => {
+            Some(Nothing::StartBeforeHole)
         }
         "leader-epoch-checkpoint" => {
             let (epoch, start) = text.lines().last()?.split_once(' ')?;
