@@ -184,7 +184,9 @@ fn says_nothing(root: &Path, file: &Path, place: usize, sound: &[u8]) -> Option<
         "meta.properties" if line.starts_with("cluster.id=") && place >= line_start + 11 => {
             Some(Nothing::ClusterId)
         }
-        "leader-epoch-checkpoint" if is_compacted && place > 5 && text.lines().count() == 3 => {
+        "leader-epoch-checkpoint"
+            if is_compacted && (6..=text.match_indices('\n').nth(2)?.0).contains(&place) =>
+        {
             Some(Nothing::StartBeforeHole)
         }
         "leader-epoch-checkpoint" => {
