@@ -190,6 +190,8 @@ impl ClassicGroup {
         }
         if self.members.len() > step.settings.max_size {
             self.prepare_rebalance(step, "the group is larger than it may be");
+        } else if self.leader.is_none() && !self.members.is_empty() {
+            self.prepare_rebalance(step, "the group is no longer a consumer group");
         }
     }
 

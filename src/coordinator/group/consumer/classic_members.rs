@@ -2,7 +2,6 @@
 //! tells them what they have, Heartbeat tells them when to join again. To themselves they are followers of a
 //! leader that they never see; their generation is their member epoch.
 
-use crate::coordinator::assignor::Partitions;
 use crate::coordinator::exchange::{Client, Refusal};
 use crate::coordinator::group::ClassicProtocol;
 use crate::coordinator::state::State;
@@ -61,10 +60,13 @@ impl State {
         let after = described(&before, request, client, &joiner.subscription);
         let has_changed = self.take_description(step, group_id, &before, &after);
         let member_id = after.id.clone();
-        let after = if downgrades {
-            self.join_and_downgrade(step, group_id, after, has_changed, &owned)?
+        let (after, generation_id) = if downgrades {
+            let generation = self.become_classic_group(step, group_id, &[]);
+            (after, generation)
         } else {
-            self.advance(step, group_id, &member_id, has_changed, Some(&owned))?
+            let after = self.advance(step, group_id, &member_id, has_changed, Some(&owned))?;
+            let epoch = after.epoch;
+            (after, epoch)
         };
         step.timers.cancel(group_id, Timer::Rejoin(member_id.clone()));
         if !downgrades {
@@ -76,35 +78,11 @@ impl State {
         }
         Ok(JoinGroupResponse {
             member_id,
-            generation_id: after.epoch,
+            generation_id,
             protocol_type: Some(Str::from_static(embedded::PROTOCOL_TYPE)),
             protocol_name: after.classic_protocols().first().map(|protocol| protocol.name.clone()),
             ..JoinGroupResponse::default()
         })
-    }
-
-    /// The last member of the consumer protocol comes back as one of the classic protocol.
-    fn join_and_downgrade(
-        &mut self,
-        step: &mut Step<'_>,
-        group_id: &Str,
-        member: Member,
-        has_changed: bool,
-        owned: &Partitions,
-    ) -> Result<Member, Refusal> {
-        let group = self.consumer_group(group_id).ok_or(ErrorCode::UnknownServerError)?;
-        let others = group.members.values().filter(|other| other.id != member.id);
-        let behind = |other: &Member| !other.is_reconciled_to(group.assignment_epoch);
-        // What others have yet to give back may be in this member's target: all of them begin anew then.
-        let rebalance =
-            group.assignment_epoch < group.group_epoch || others.into_iter().any(|other| behind(other));
-        let member = if rebalance {
-            member
-        } else {
-            self.reconcile(step, group_id, &member.id, has_changed, Some(owned))?
-        };
-        self.become_classic_group(step, group_id, &[], rebalance);
-        Ok(member)
     }
 
     /// SyncGroup of a classic member of a consumer group.

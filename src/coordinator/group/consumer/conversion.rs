@@ -15,6 +15,7 @@ use crate::coordinator::step::Step;
 use crate::coordinator::timers::Timer;
 use crate::metadata::Image;
 use crate::protocol::messages::group_metadata_key::GroupMetadataKey;
+use crate::protocol::messages::group_metadata_value::GroupMetadataValue;
 use crate::protocol::messages::join_group_response::JoinGroupResponse;
 use crate::protocol::messages::sync_group_response::SyncGroupResponse;
 use crate::protocol::{ErrorCode, Str};
@@ -76,15 +77,16 @@ impl State {
     }
 
     /// Makes a classic group of the members that stay, all of whom use the classic protocol. Their target is
-    /// what they have in it; where that is behind, or members left, they are to `rebalance`.
+    /// what they have in it until they have joined again: members may have left, and none of them leads, so that
+    /// nobody would see a topic grow. The record names no leader, so that a coordinator that loads it knows as much.
+    /// Returns the generation that the group begins with.
     pub(super) fn become_classic_group(
         &mut self,
         step: &mut Step<'_>,
         group_id: &Str,
         leaving: &[Str],
-        rebalance: bool,
-    ) {
-        let Some(group) = self.consumer_group(group_id) else { return };
+    ) -> i32 {
+        let Some(group) = self.consumer_group(group_id) else { return 0 };
         let group_id = group.id.clone();
         let mut classic = ClassicGroup::new(group_id.clone());
         let members = group.members.values().filter(|member| !leaving.contains(&member.id));
@@ -104,16 +106,16 @@ impl State {
             cancel_timers(step, &group_id, member_id);
         }
         step.timers.cancel(&group_id, Timer::RegexRefresh);
-        let value = classic.to_value();
+        let value = GroupMetadataValue { leader: None, ..classic.to_value() };
         classic.write(step, value);
         let ids: Vec<Str> = classic.members.keys().cloned().collect();
         for member_id in &ids {
             classic.renew_session(step, member_id);
         }
-        if rebalance {
-            classic.prepare_rebalance(step, "the group is no longer a consumer group");
-        }
+        classic.prepare_rebalance(step, "the group is no longer a consumer group");
+        let generation = classic.generation;
         self.groups.insert(group_id, Group::Classic(Box::new(classic)));
+        generation
     }
 }
 

@@ -102,7 +102,7 @@ impl State {
             return;
         }
         if group.may_downgrade_without(step, leaving) {
-            self.become_classic_group(step, group_id, leaving, true);
+            self.become_classic_group(step, group_id, leaving);
             return;
         }
         let group_id = group.id.clone();

@@ -75,8 +75,9 @@ impl State {
                 version: step.image.end_offset().0 - 1,
                 timestamp_ms: step.now.wall_ms,
             };
-            let topics_before = group.resolved.get(pattern).map_or(&[][..], |before| &before.topics);
-            bump |= *topics_before != *resolved.topics;
+            // Nothing found by a new pattern is a change, too: its member may have read what an older one found.
+            let before = group.resolved.get(pattern);
+            bump |= before.is_none_or(|before| before.topics != resolved.topics);
             found.push(records::regex(group_id, pattern, &resolved));
         }
         for record in found {

@@ -220,7 +220,33 @@ fn the_last_consumer_member_may_come_back_as_a_classic_one() {
     let back = joined(&mut world, join_request("", Some("i1"), &["a"], &[]));
     assert_eq!((back.error_code, back.generation_id), (0, 2));
     let Some(Group::Classic(group)) = world.group() else { panic!("{:?}", world.group()) };
-    assert_eq!((group.state, group.generation), (ClassicState::Stable, 2));
+    assert_eq!((group.state, group.generation), (ClassicState::PreparingRebalance, 2));
+    // It joins once more, and leads: who does not lead would not see that the topic grows.
     let synced = sync(&mut world, &back.member_id, 2, &[]);
-    assert_eq!(assignment_of(&synced.assignment), [("a".to_owned(), vec![0, 1])]);
+    assert_eq!(synced.error_code, ErrorCode::RebalanceInProgress.code());
+    let again = joined(&mut world, join_request(&back.member_id, Some("i1"), &["a"], &[]));
+    assert_eq!((again.generation_id, &again.leader), (3, &back.member_id));
+}
+
+/// What the one that left had is nobody's until those that stay have joined again; that they are to is not forgotten
+/// with the coordinator's memory.
+#[test]
+fn a_group_that_became_classic_rebalances_when_it_is_loaded_before_its_members_came() {
+    let mut world = World::new();
+    world.create_topic("a", 2);
+    world.heartbeat(join("m1", &["a"]));
+    let named = joined(&mut world, join_request("", None, &["a"], &[])).member_id;
+    let member = joined(&mut world, join_request(&named, None, &["a"], &[]));
+    world.heartbeat(request("m1", -1));
+    for _ in 0..2 {
+        let Some(Group::Classic(group)) = world.group() else { panic!("{:?}", world.group()) };
+        assert_eq!(group.state, ClassicState::PreparingRebalance);
+        world.reload();
+    }
+    let generation = group_generation(&world);
+    assert_eq!(heartbeat(&mut world, &member.member_id, generation), ErrorCode::RebalanceInProgress);
+    let leader = joined(&mut world, join_request(&named, None, &["a"], &[]));
+    assert_eq!((leader.error_code, &leader.leader), (0, &named));
+    world.reload();
+    assert_eq!(heartbeat(&mut world, &named, leader.generation_id), ErrorCode::IllegalGeneration);
 }

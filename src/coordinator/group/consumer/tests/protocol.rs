@@ -241,6 +241,26 @@ fn patterns_are_looked_up_behind_the_heartbeat_and_again_when_topics_come() {
     assert!(world.records_since(start).iter().any(forgotten));
 }
 
+/// The topics that the group reads are the same ones: that one member reads none of them any more is what counts.
+#[test]
+fn a_new_pattern_that_matches_nothing_makes_the_group_rebalance() {
+    let mut world = World::new();
+    world.create_topic("a", 2);
+    let by_pattern = |request: ConsumerGroupHeartbeatRequest, pattern: &str| ConsumerGroupHeartbeatRequest {
+        subscribed_topic_names: None,
+        subscribed_topic_regex: Some(pattern.into()),
+        ..request
+    };
+    world.heartbeat(by_pattern(join("m1", &[]), "a.*"));
+    world.pass(10_001);
+    world.heartbeat(join("m2", &["a"]));
+    let epoch_of = |world: &World| world.consumer_group().map(|group| group.group_epoch);
+    let before = epoch_of(&world);
+    assert_eq!(world.heartbeat(by_pattern(request("m1", 1), "c.*")).error_code, 0);
+    world.pass(0);
+    assert_eq!(epoch_of(&world), before.map(|epoch| epoch + 1));
+}
+
 #[test]
 fn bad_requests_get_kafkas_codes() {
     let mut world = World::new();
