@@ -67,6 +67,7 @@ pub struct Replica {
     /// Follower: which fetch is waited for, and whose turn it is.
     pub fetching: u64,
     pub turn: u32,
+    /// Of the leader's epoch: it has looked once (the mistake that looks no more).
     has_asked: bool,
 }
 
@@ -176,12 +177,7 @@ impl Replica {
             return Ok(true);
         }
         self.role = Role::Follower { leader: partition.leader, epoch: partition.leader_epoch };
-        let is_blind = match flaw {
-            Some(Flaw::TruncatesToHighWatermark) => true,
-            Some(Flaw::AsksOnce) => self.has_asked,
-            _ => false,
-        };
-        if is_blind {
+        if flaw == Some(Flaw::TruncatesToHighWatermark) {
             self.truncate(self.high_watermark)?;
         }
         Ok(false)
@@ -189,11 +185,12 @@ impl Replica {
 
     /// The epoch that a fetch says its last record is of.
     pub fn last_fetched_epoch(&self, flaw: Option<Flaw>) -> i32 {
-        if flaw == Some(Flaw::TruncatesToHighWatermark) {
-            -1
-        } else {
-            self.epochs.latest().map_or(-1, |epoch| epoch.0)
-        }
+        let is_blind = match flaw {
+            Some(Flaw::TruncatesToHighWatermark) => true,
+            Some(Flaw::AsksOnce) => self.has_asked,
+            _ => false,
+        };
+        if is_blind { -1 } else { self.epochs.latest().map_or(-1, |epoch| epoch.0) }
     }
 
     /// Answers a follower's fetch, and counts it.
