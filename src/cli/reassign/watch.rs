@@ -21,6 +21,8 @@ use super::why;
 /// Between two looks, at first and at most.
 const LOOK_MIN: Duration = Duration::from_millis(100);
 const LOOK_MAX: Duration = Duration::from_secs(2);
+/// After so long without an answer from any broker the cluster is taken to be gone.
+const UNHEARD_MAX: Duration = Duration::from_secs(300);
 /// After so long without a byte it is said why.
 const STILL: Duration = Duration::from_secs(5);
 /// How often a partition must be found neither on its way nor there, before that is believed: brokers learn late.
@@ -89,7 +91,8 @@ impl<'a> Watch<'a> {
     /// [`Exit::Condition`] where the time is up.
     ///
     /// # Errors
-    /// Where stdout takes no more, or a broker's refusal that another try does not mend.
+    /// Where stdout takes no more, no broker has answered for [`UNHEARD_MAX`], or a broker's refusal that another try
+    /// does not mend.
     pub(super) async fn wait(
         &mut self,
         at_most: Option<Duration>,
@@ -97,20 +100,27 @@ impl<'a> Watch<'a> {
     ) -> anyhow::Result<Exit> {
         let deadline = at_most.map(|at_most| self.clock.elapsed() + at_most);
         let mut pause = LOOK_MIN;
-        let mut is_unheard = false;
+        let mut unheard_since = None;
         loop {
             match Look::at(self.cluster, &self.topics).await {
                 Ok(look) => {
-                    is_unheard = false;
+                    unheard_since = None;
                     self.take(&look, output)?;
                     self.complain(&look, output).await;
                 }
                 // Brokers come and go while partitions move.
                 Err(error) if error.is_retriable() => {
-                    if !is_unheard {
-                        self.bars.suspend(|| output.warn(format_args!("{error}; trying again")));
+                    let now = self.clock.elapsed();
+                    match unheard_since {
+                        None => self.bars.suspend(|| output.warn(format_args!("{error}; trying again"))),
+                        Some(since) if now - since >= UNHEARD_MAX => {
+                            return Err(anyhow::Error::from(error).context(
+                                "the cluster does not answer; once it does, the same command again takes up the wait",
+                            ));
+                        }
+                        Some(_) => {}
                     }
-                    is_unheard = true;
+                    unheard_since.get_or_insert(now);
                 }
                 Err(error) => return Err(error.into()),
             }
