@@ -174,7 +174,16 @@ impl World {
                 });
             }
             if let Some((_, truths)) = self.truths.last_mut() {
-                truths[*index as usize].register(now);
+                let truth = &mut truths[*index as usize];
+                truth.register(now);
+                let was_last_known = |then: &PartitionRegistration| {
+                    then.isr.is_empty()
+                        && then.eligible_leader_replicas.is_empty()
+                        && then.last_known_elr.contains(&now.leader)
+                };
+                if now.leader != -1 && then.is_some_and(was_last_known) {
+                    truth.take_last_known(now.leader_epoch);
+                }
             }
         }
     }

@@ -58,6 +58,7 @@ struct Sums {
     acknowledged: AtomicU64,
     faults: AtomicU64,
     agreed: AtomicU64,
+    excused: AtomicU64,
 }
 
 /// How a seed is run.
@@ -95,6 +96,7 @@ fn runs(seeds: std::ops::Range<u64>, how: Run) -> Sums {
             sums.events.fetch_add(world.steps, Ordering::Relaxed);
             sums.acknowledged.fetch_add(world.acknowledged, Ordering::Relaxed);
             sums.faults.fetch_add(world.faults, Ordering::Relaxed);
+            sums.excused.fetch_add(u64::from(world.is_excused), Ordering::Relaxed);
             sums.agreed.fetch_add(world.agreed.len() as u64, Ordering::Relaxed);
         }
     };
@@ -124,12 +126,16 @@ fn run_all(seeds: u64, is_pursued: bool) {
     }
     let seeds = number("KLAMM_SEEDS", seeds);
     let sums = runs(0..seeds, how);
-    let [events, acknowledged, faults, agreed] =
-        [sums.events, sums.acknowledged, sums.faults, sums.agreed].map(AtomicU64::into_inner);
+    let [events, acknowledged, faults, agreed, excused] =
+        [sums.events, sums.acknowledged, sums.faults, sums.agreed, sums.excused].map(AtomicU64::into_inner);
     assert!(acknowledged > seeds, "a simulation in which nothing is acknowledged shows nothing");
+    assert!(
+        excused <= seeds / 100,
+        "{excused} runs ended where as many stopped uncleanly as have to be in sync"
+    );
     eprintln!(
         "{seeds} seeds, {events} events, {faults} faults, {agreed} batches of metadata agreed on, {acknowledged} writes \
-         acknowledged"
+         acknowledged; {excused} runs ended early: as many replicas stopped uncleanly as have to be in sync"
     );
 }
 

@@ -17,6 +17,10 @@ pub struct Truth {
     registered: Vec<Option<(i32, Vec<i32>)>>,
     /// The registration as it is now.
     pub newest_leader_epoch: i32,
+    /// The event with which something was committed last.
+    committed_step: u64,
+    /// The leader's epoch for which nobody eligible was left, and the last known leader taken.
+    last_known_epoch: Option<i32>,
 }
 
 impl Truth {
@@ -29,6 +33,18 @@ impl Truth {
             self.registered[at] = Some((partition.leader_epoch, partition.isr.clone()));
         }
         self.newest_leader_epoch = self.newest_leader_epoch.max(partition.leader_epoch);
+    }
+
+    /// Nobody in sync and nobody eligible was left: who led last leads from `epoch` on, whatever it has (KIP-966).
+    pub fn take_last_known(&mut self, epoch: i32) {
+        self.last_known_epoch = Some(epoch);
+    }
+
+    /// Whether the leader of `epoch` may lack what was committed: as many as must be in sync have stopped uncleanly since
+    /// then, and the last known leader was all that was left.
+    pub fn is_excused(&self, epoch: i32, unclean_ends: impl Iterator<Item = u64>, min_isr: usize) -> bool {
+        let since = unclean_ends.filter(|step| *step >= self.committed_step).count();
+        self.last_known_epoch == Some(epoch) && since >= min_isr
     }
 
     /// Every ISR that a leader counts by is one that the controller decided.
@@ -97,7 +113,11 @@ impl World {
     pub fn check_replica(&mut self, node: usize, partition: usize) {
         let Some(replica) = &self.nodes[node].replicas[partition] else { return };
         let truth = &mut self.truths[replica.topic].1[partition];
+        let known = truth.committed.len();
         let mut outcome = truth.commit(replica);
+        if truth.committed.len() > known {
+            truth.committed_step = self.steps;
+        }
         if let (Ok(()), Role::Leader(leader)) = (&outcome, &replica.role) {
             outcome = truth.check_isr(leader);
         }

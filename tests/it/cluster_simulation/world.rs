@@ -57,6 +57,8 @@ pub struct World {
     pub next_value: u64,
     pub acknowledged: u64,
     pub is_calm: bool,
+    /// More has failed than is promised to be survived: the run ends here.
+    pub is_excused: bool,
     /// Who has lost something is hit again: see `faults`.
     pub is_pursued: bool,
     /// Messages of the quorum are encoded and decoded on their way.
@@ -128,6 +130,7 @@ impl World {
             next_value: 0,
             acknowledged: 0,
             is_calm: false,
+            is_excused: false,
             is_pursued: false,
             is_encoded: seed.is_multiple_of(16),
             steps: 0,

@@ -100,7 +100,7 @@ impl World {
     fn note(&mut self, line: impl FnOnce() -> String) {
         if self.is_traced {
             self.trace.push_back(line());
-            if self.trace.len() > 80 {
+            if self.trace.len() > super::number("KLAMM_TRACE", 80) as usize {
                 self.trace.pop_front();
             }
         }
