@@ -16,6 +16,9 @@ use super::voters::{ReplicaKey, Voter, VoterSet};
 /// The versions of `kraft.version` that this node supports.
 pub(super) const KRAFT_VERSIONS: (i16, i16) = (0, 1);
 
+/// A voter that has not fetched for so many fetch timeouts may give its place to another directory of its node.
+const SILENT_FETCH_TIMEOUTS: i64 = 5;
+
 /// What is asked of the set of voters.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum VoterChangeRequest {
@@ -291,21 +294,45 @@ impl<L: QuorumLog> Quorum<L> {
             self.answer(token, Response::UpdateVoter { error, leadership });
             return Ok(());
         }
-        let voters = self.membership.voters();
-        let known = voters.get(update.voter.key.id).filter(|voter| voter.key == update.voter.key);
-        let error = match (self.check_change(), known) {
-            (Err((error, _)), _) => Some(error),
-            (Ok(()), None) => Some(ErrorCode::VoterNotFound),
-            (Ok(()), Some(_)) if update.voter.endpoints.is_empty() => Some(ErrorCode::InvalidRequest),
-            (Ok(()), Some(known)) => (*known == update.voter).then_some(ErrorCode::None),
+        let error = match self.check_change() {
+            Err((error, _)) => error,
+            Ok(()) if update.voter.endpoints.is_empty() => ErrorCode::InvalidRequest,
+            Ok(()) => match self.membership.voters().get(update.voter.key.id) {
+                Some(known) if *known == update.voter => ErrorCode::None,
+                Some(known) if known.key == update.voter.key => {
+                    let voters = self.membership.voters().with(update.voter);
+                    return self.write_voters(now_ms, Some(token), Kind::Update, &voters, i64::MAX);
+                }
+                Some(_) | None if !self.may_take_place(now_ms, &update.voter.key) => ErrorCode::VoterNotFound,
+                Some(known) => {
+                    let voters = self.membership.voters().without(known.key.id);
+                    return self.write_voters(now_ms, Some(token), Kind::Update, &voters, i64::MAX);
+                }
+                None => {
+                    let deadline_ms = now_ms + self.settings.request_timeout_ms;
+                    let stage = Stage::Asking { voter: update.voter, ack_when_committed: true };
+                    self.set_change(Change { token: Some(token), kind: Kind::Update, stage, deadline_ms });
+                    return Ok(());
+                }
+            },
         };
-        if let Some(error) = error {
-            let leadership = self.leadership();
-            self.answer(token, Response::UpdateVoter { error, leadership });
-            return Ok(());
-        }
-        let voters = voters.with(update.voter);
-        self.write_voters(now_ms, Some(token), Kind::Update, &voters, i64::MAX)
+        let leadership = self.leadership();
+        self.answer(token, Response::UpdateVoter { error, leadership });
+        Ok(())
+    }
+
+    /// Whether `key`, which does not vote, may come to vote by saying that it is its node's voter: a directory that never
+    /// voted, in the place of one that has been silent for long. First that one is removed, then, asked again, the new
+    /// one is added: sets of voters that follow each other differ by one.
+    fn may_take_place(&self, now_ms: i64, key: &ReplicaKey) -> bool {
+        let Role::Leader(office) = &self.role else { return false };
+        let is_new = !key.directory_id.is_zero() && !self.membership.has_known(key);
+        let is_free = self.membership.voters().get(key.id).is_none_or(|known| {
+            let heard_ms = office.progress(&known.key).map_or(office.began_ms, |it| it.last_fetch_ms);
+            now_ms - heard_ms >= SILENT_FETCH_TIMEOUTS * self.settings.fetch_timeout_ms
+                && self.check_rest(now_ms, &self.membership.voters().without(key.id)).is_ok()
+        });
+        is_new && is_free && self.is_caught_up(now_ms, key)
     }
 
     pub(super) fn give_up_change(&mut self, change: &Change, error: ErrorCode, message: &str) {

@@ -22,6 +22,9 @@ impl<L: QuorumLog> Quorum<L> {
         if !vote.voter.matches(&self.local) && vote.voter.id >= 0 {
             return Ok(self.vote_answer(ErrorCode::InvalidVoterKey, false));
         }
+        if self.is_stranger(vote.candidate.id, vote.epoch) {
+            return Ok(self.vote_answer(ErrorCode::None, false));
+        }
         if vote.epoch > self.state.epoch {
             self.become_unattached(now_ms, vote.epoch)?;
         }
@@ -35,6 +38,17 @@ impl<L: QuorumLog> Quorum<L> {
             self.change_role(Role::Unattached { election_deadline_ms });
         }
         Ok(self.vote_answer(ErrorCode::None, granted))
+    }
+
+    /// Whether a node that is no voter here speaks of a later epoch while all is well. A voter that was added since, and
+    /// is one already elsewhere, is heard once this node hears no leader any more.
+    fn is_stranger(&self, id: i32, epoch: LeaderEpoch) -> bool {
+        let hears_leader = match &self.role {
+            Role::Leader(_) => true,
+            Role::Follower(following) => following.has_fetched,
+            _ => false,
+        };
+        hears_leader && epoch > self.state.epoch && self.membership.voters().get(id).is_none()
     }
 
     fn vote_answer(&self, error: ErrorCode, granted: bool) -> Response {
@@ -153,6 +167,8 @@ impl<L: QuorumLog> Quorum<L> {
             ErrorCode::FencedLeaderEpoch
         } else if begin.voter.id >= 0 && !begin.voter.matches(&self.local) {
             ErrorCode::InvalidVoterKey
+        } else if self.is_stranger(begin.leader_id, begin.epoch) {
+            ErrorCode::InconsistentVoterSet
         } else {
             let endpoint = begin.leader_endpoints.first().cloned();
             let leadership = Leadership { leader_id: Some(begin.leader_id), epoch: begin.epoch, endpoint };
@@ -167,6 +183,10 @@ impl<L: QuorumLog> Quorum<L> {
         if end.epoch < self.state.epoch {
             let leadership = self.leadership();
             return Ok(Response::EndEpoch { error: ErrorCode::FencedLeaderEpoch, leadership });
+        }
+        if self.is_stranger(end.leader_id, end.epoch) {
+            let leadership = self.leadership();
+            return Ok(Response::EndEpoch { error: ErrorCode::InconsistentVoterSet, leadership });
         }
         let endpoint = end.leader_endpoints.first().cloned();
         self.learn(now_ms, &Leadership { leader_id: Some(end.leader_id), epoch: end.epoch, endpoint })?;

@@ -52,18 +52,30 @@ impl<L: QuorumLog> Quorum<L> {
         Ok(())
     }
 
-    /// A voter that listens elsewhere than its leader knows says so, between two fetches.
+    /// A voter that listens elsewhere than its leader knows says so, between two fetches; so does one whose directory was
+    /// lost, and that has everything again: its leader gives it its place back.
     fn update_due(&mut self, now_ms: i64) -> Option<UpdateVoter> {
         if self.membership.kraft_version() < 1 || self.endpoints.is_empty() {
             return None;
         }
-        let known = self.membership.voters().get(self.local.id)?;
         let voter = Voter {
             key: self.local,
             endpoints: self.endpoints.clone(),
             kraft_versions: super::change::KRAFT_VERSIONS,
         };
-        if known.key != self.local || *known == voter {
+        let is_due = match self.membership.voters().get(self.local.id) {
+            Some(known) if known.key == self.local => {
+                self.takes_place_back = false;
+                *known != voter
+            }
+            Some(known) if known.key.matches(&self.local) => false,
+            Some(_) => {
+                self.takes_place_back = self.may_vote && self.membership.is_configured(self.local.id);
+                self.takes_place_back
+            }
+            None => self.takes_place_back,
+        };
+        if !is_due {
             return None;
         }
         let Role::Follower(following) = &mut self.role else { return None };

@@ -40,6 +40,7 @@ pub struct ReplicaProgress {
 pub(super) struct Office {
     /// Where the term began in the log.
     pub epoch_start: Offset,
+    pub began_ms: i64,
     pub replicas: BTreeMap<ReplicaKey, ReplicaProgress>,
     /// When each voter was told last that the term has begun.
     pub told_ms: BTreeMap<i32, i64>,
@@ -94,6 +95,7 @@ impl<L: QuorumLog> Quorum<L> {
         let begin = self.first_batch(now_ms, granting)?;
         self.change_role(Role::Leader(Box::new(Office {
             epoch_start,
+            began_ms: now_ms,
             replicas: BTreeMap::new(),
             told_ms: BTreeMap::new(),
             quorum_deadline_ms: now_ms + self.check_quorum_ms(),

@@ -149,6 +149,8 @@ pub struct Quorum<L> {
     state: ElectionState,
     settings: QuorumSettings,
     may_vote: bool,
+    /// Another directory of this node has the vote that its configuration gives it, or had until just now.
+    takes_place_back: bool,
     /// Voters that came with an empty log while this node had no vote.
     met: std::collections::BTreeMap<i32, ReplicaKey>,
     role: Role,
@@ -173,6 +175,7 @@ impl<L: QuorumLog> Quorum<L> {
             state: options.state,
             settings: options.settings,
             may_vote: options.may_vote,
+            takes_place_back: false,
             met: std::collections::BTreeMap::new(),
             role: Role::Unattached { election_deadline_ms: 0 },
             high_watermark: None,

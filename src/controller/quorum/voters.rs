@@ -209,6 +209,18 @@ impl Membership {
         self.voters.last_key_value().map_or(&self.configured, |(_, voters)| voters)
     }
 
+    /// Whether this node's own configuration says that `id` votes.
+    #[must_use]
+    pub fn is_configured(&self, id: i32) -> bool {
+        self.configured.get(id).is_some()
+    }
+
+    /// Whether this very directory votes, or did in a set that is still known.
+    #[must_use]
+    pub fn has_known(&self, key: &ReplicaKey) -> bool {
+        self.voters.values().any(|voters| voters.contains(key))
+    }
+
     /// Where they stand in the log, if they do.
     #[must_use]
     pub fn voters_offset(&self) -> Option<Offset> {

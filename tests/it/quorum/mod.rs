@@ -9,8 +9,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use klamm::controller::quorum::{
-    Endpoint, EpochEnd, Membership, Output, Quorum, QuorumOptions, QuorumSettings, ReplicaKey, Request,
-    Response, Vote, Voter, VoterSet,
+    BeginEpoch, EndEpoch, Endpoint, EpochEnd, Membership, Output, Quorum, QuorumOptions, QuorumSettings,
+    ReplicaKey, Request, Response, Vote, Voter, VoterSet,
 };
 use klamm::types::{LeaderEpoch, Offset, Uuid};
 
@@ -102,6 +102,62 @@ fn kafka_15489_a_leader_that_is_cut_off_from_the_majority_resigns() {
         let others = world.leaders();
         assert_eq!(others.len(), 1, "seed {seed}: one leads, and it is not the one that is alone");
         assert_ne!(others, leaders, "seed {seed}");
+    }
+}
+
+fn calm_quorum(seed: u64) -> World {
+    let mut world = World::new(seed, 3, 0, Weather { loss: 0, faults: 1, changes: false }, false, None);
+    world.calm_down();
+    world.run_for(20_000);
+    world
+}
+
+#[test]
+fn kip_853_a_voter_that_lost_its_directory_gets_its_place_back() {
+    for seed in 0..20 {
+        let mut world = calm_quorum(seed);
+        let wiped = (world.leaders()[0] + 1) % 3;
+        assert!(world.votes(wiped, 3), "seed {seed}");
+        world.wipe(wiped);
+        assert!(!world.votes(wiped, 3), "seed {seed}");
+        world.run_for(60_000);
+        assert!(world.votes(wiped, 3), "seed {seed}: it has no vote");
+    }
+}
+
+/// While all is well nobody who is no voter brings the quorum into another epoch.
+#[test]
+fn s1_8_a_stranger_who_claims_to_lead_or_to_stand_is_not_heard() {
+    for seed in 0..5 {
+        let mut world = calm_quorum(seed);
+        let (leaders, epochs) = (world.leaders(), world.epochs());
+        let epoch = LeaderEpoch(epochs[0].0 + 100);
+        let stranger = ReplicaKey::new(99, Uuid([9; 16]));
+        let voter = ReplicaKey::new(-1, Uuid::ZERO);
+        let endpoint = Endpoint { name: "CONTROLLER".to_owned(), host: "node".to_owned(), port: 1 };
+        let last = EpochEnd { epoch: LeaderEpoch(epoch.0 - 1), end_offset: Offset(1 << 40) };
+        let requests = [
+            Request::BeginEpoch(BeginEpoch {
+                leader_id: 99,
+                epoch,
+                voter,
+                leader_endpoints: vec![endpoint.clone()],
+            }),
+            Request::EndEpoch(EndEpoch {
+                leader_id: 99,
+                epoch,
+                preferred: Vec::new(),
+                leader_endpoints: vec![endpoint],
+            }),
+            Request::Vote(Vote { candidate: stranger, voter, epoch, last, pre_vote: false }),
+        ];
+        for node in 0..3 {
+            for request in &requests {
+                world.hear(node, request.clone());
+            }
+        }
+        world.run_for(5_000);
+        assert_eq!((world.leaders(), world.epochs()), (leaders, epochs), "seed {seed}");
     }
 }
 

@@ -520,7 +520,7 @@ impl World {
     }
 
     /// The directory is lost; the node comes back with an empty one. Never more than a minority is without its log.
-    fn wipe(&mut self, node: usize) {
+    pub fn wipe(&mut self, node: usize) {
         let Some(voters) = self.newest_voters() else { return };
         let intact = voters.iter().filter(|voter| {
             let state = &self.nodes[voter.key.id as usize - 1];
@@ -620,6 +620,26 @@ impl World {
     /// No more faults from here on but those the caller brings.
     pub fn calm_down(&mut self) {
         self.calm = true;
+    }
+
+    /// Whether this node's directory, as it is now, has one of `count` votes.
+    pub fn votes(&self, node: usize, count: usize) -> bool {
+        let key = key(node, self.nodes[node].directory_id);
+        self.newest_voters().is_some_and(|voters| voters.contains(&key) && voters.len() == count)
+    }
+
+    /// A request from nowhere arrives at a node.
+    pub fn hear(&mut self, node: usize, request: Request) {
+        self.next_token += 1;
+        let token = self.next_token;
+        self.tokens.insert(token, (usize::MAX, 0, 0));
+        let incarnation = self.nodes[node].incarnation;
+        self.act(node, incarnation, |quorum, now| quorum.request(now, token, request));
+    }
+
+    /// The epoch that each node is in.
+    pub fn epochs(&self) -> Vec<LeaderEpoch> {
+        self.nodes.iter().filter_map(|node| node.quorum.as_ref()).map(Quorum::epoch).collect()
     }
 
     /// Cuts a node off from all others.
