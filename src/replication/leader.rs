@@ -147,6 +147,14 @@ impl Remote {
     }
 }
 
+/// An ISR that the controller is to be asked for.
+#[derive(Debug, Clone)]
+struct Pending {
+    isr: Vec<i32>,
+    /// Who comes in, and the incarnation that has caught up: one that was started since then may have lost everything.
+    newcomer: Option<(i32, Option<i64>)>,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Leader {
@@ -156,7 +164,7 @@ pub struct Leader {
     /// Where the log ended when this leader took office.
     epoch_start: Offset,
     isr: Vec<i32>,
-    pending: Option<Vec<i32>>,
+    pending: Option<Pending>,
     remotes: Vec<Remote>,
 }
 
@@ -242,7 +250,8 @@ impl Leader {
     /// Whether what is committed may be acknowledged as such: enough replicas have it now.
     #[must_use]
     pub fn may_acknowledge(&self, terms: &Terms) -> bool {
-        let joining = self.pending.iter().flatten().filter(|id| !self.isr.contains(id)).count();
+        let joining =
+            self.pending.iter().flat_map(|pending| &pending.isr).filter(|id| !self.isr.contains(id)).count();
         self.isr.len() + joining >= self.insync_min(terms)
     }
 
@@ -298,7 +307,7 @@ impl Leader {
     }
 
     fn is_in_maximal_isr(&self, id: i32) -> bool {
-        self.isr.contains(&id) || self.pending.as_ref().is_some_and(|pending| pending.contains(&id))
+        self.isr.contains(&id) || self.pending.as_ref().is_some_and(|pending| pending.isr.contains(&id))
     }
 
     /// The lowest log start of all replicas that live: what DeleteRecords answers. `None` where one has not said.
@@ -338,9 +347,9 @@ impl Leader {
         if !has_all || !remote.is_eligible(standings) {
             return false;
         }
-        let mut isr = self.isr.clone();
-        isr.push(replica);
-        self.pending = Some(isr);
+        let newcomer = Some((replica, remote.broker_epoch));
+        let isr = self.isr.iter().copied().chain([replica]).collect();
+        self.pending = Some(Pending { isr, newcomer });
         true
     }
 
@@ -356,7 +365,7 @@ impl Leader {
         let isr: Vec<i32> = self.isr.iter().copied().filter(|id| !lags(id)).collect();
         let is_smaller = isr.len() < self.isr.len();
         if is_smaller {
-            self.pending = Some(isr);
+            self.pending = Some(Pending { isr, newcomer: None });
         }
         is_smaller
     }
@@ -369,14 +378,14 @@ impl Leader {
             if id == self.node {
                 return standings(id).map_or(-1, |standing| standing.epoch);
             }
-            let remote = self.remotes.iter().find(|remote| remote.id == id);
-            // The incarnation that caught up, and no other.
-            remote.and_then(|remote| remote.broker_epoch).unwrap_or(-1)
+            let fetched = || self.remotes.iter().find(|remote| remote.id == id)?.broker_epoch;
+            let newcomer = pending.newcomer.filter(|(newcomer, _)| *newcomer == id);
+            newcomer.map_or_else(fetched, |(_, broker_epoch)| broker_epoch).unwrap_or(-1)
         };
         Some(Proposal {
             leader_epoch: self.epoch,
             partition_epoch: self.partition_epoch,
-            isr: pending.iter().map(|id| (*id, epoch_of(*id))).collect(),
+            isr: pending.isr.iter().map(|id| (*id, epoch_of(*id))).collect(),
         })
     }
 
@@ -544,6 +553,20 @@ mod tests {
         );
         assert_eq!(leader.refused(0, ErrorCode::IneligibleReplica), After::Settled);
         assert_eq!(leader.proposal(&alive), None);
+    }
+
+    #[test]
+    fn kip_903_the_incarnation_that_caught_up_is_proposed_and_not_the_one_that_was_started_since() {
+        let mut leader = Leader::new(1, &registration(&[1, 2], 0), Offset(5), 0);
+        let at = offsets(9, 6);
+        leader.note_fetch(&fetch(3, 103, 6), &at, 0, &alive).unwrap();
+        assert!(leader.propose_expansion(3, &at, &alive));
+        let started_again = |id: i32| Some(Standing { epoch: 200 + i64::from(id), is_active: true });
+        leader.note_fetch(&fetch(3, 203, 0), &at, 0, &started_again).unwrap();
+        let proposal = leader.proposal(&started_again).unwrap();
+        assert_eq!(proposal.isr.last(), Some(&(3, 103)), "which the controller refuses");
+        assert_eq!(leader.refused(0, ErrorCode::IneligibleReplica), After::Settled);
+        assert!(!leader.propose_expansion(3, &at, &started_again), "it has nothing yet");
     }
 
     #[test]
