@@ -128,7 +128,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand verify" -s j -l threads -d '
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -l timeout -d 'With -b: give up when no broker answers for this long' -r
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -s X -d 'With -b: set a client property by its Java name or librdkafka\'s' -r
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -l json -d 'One JSON object a line: a finding, or what a directory comes to'
-complete -c klamm -n "__fish_klamm_using_subcommand verify" -l repair -d 'Mend what can be mended, as recovery does; what goes is kept in .kept files. The directory must not be in use'
+complete -c klamm -n "__fish_klamm_using_subcommand verify" -l repair -d 'Mend what can be mended, as recovery does; what goes is kept in .kept files. No directory may be in use'
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -s q -l quiet -d 'Leave notes out; with -b, what is the same'
 complete -c klamm -n "__fish_klamm_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c klamm -n "__fish_klamm_using_subcommand audit" -l topic -d 'Only counts of this topic; may be repeated' -r

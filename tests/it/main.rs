@@ -50,3 +50,4 @@ mod storage;
 mod tidy;
 mod transcripts;
 mod verify;
+mod verify_directories;

@@ -14,7 +14,7 @@ use crate::storage::disk::read_small;
 use crate::storage::reader::LogReader;
 use crate::storage::verify::{Finding, Known, KnownBroker, KnownPartition, KnownQuorum, KnownTopic, Remedy};
 use crate::storage::{Disk, METADATA_TOPIC};
-use crate::types::Offset;
+use crate::types::{Offset, Uuid};
 
 /// How much of the metadata log is read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -113,7 +113,13 @@ fn ids_of(record: &VotersRecord) -> Vec<i32> {
 }
 
 fn known_partition(partition: &PartitionRegistration) -> KnownPartition {
-    KnownPartition { replicas: partition.replicas.len(), leader_epoch: partition.epoch() }
+    let directories = partition.directories.iter().copied().chain(std::iter::repeat(Uuid::ZERO));
+    KnownPartition {
+        assigned: partition.replicas.iter().copied().zip(directories).collect(),
+        adding: partition.adding_replicas.clone(),
+        has_changed: partition.partition_epoch > 0 || partition.leader_epoch > 0,
+        leader_epoch: partition.epoch(),
+    }
 }
 
 fn known(image: &Image) -> Known {

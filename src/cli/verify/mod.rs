@@ -26,8 +26,9 @@ use crate::types::{TopicName, parse_duration};
 /// Any directory of klamm or Apache Kafka, stopped in order, killed or in use: every batch (checksum, offsets, counts,
 /// records, what is compressed), leader epochs, producers' sequences, every entry of every index, aborted
 /// transactions, snapshots, checkpoints and names, on all cores. A partition's folder or a single file may be given
-/// too: the directory around it is consulted. Give all directories of a broker at once, so that each is held against
-/// the metadata log in the first.
+/// too: the directory around it is consulted. Give all directories of a node at once: they are held against each other
+/// and against the metadata log in one of them, which says what should be there. Where that is not among them, what is
+/// missing cannot be seen.
 ///
 /// One finding a line, with file, position, offset, what it is, and what recovery or a repair makes of it. Damage is
 /// what no start mends, or does not mend in silence; in a directory that was stopped in order, anything that is off. A
@@ -71,7 +72,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Mend what can be mended, as recovery does; what goes is kept in .kept files. The directory must not be in use
+    /// Mend what can be mended, as recovery does; what goes is kept in .kept files. No directory may be in use
     #[arg(long)]
     repair: bool,
 
@@ -108,10 +109,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
     let shown = report::Shown { json: args.json, quiet: args.quiet };
     if args.repair {
         let real: Arc<dyn Disk> = RealDisk::new();
-        return match args.paths.as_slice() {
-            [path] => repair::run(&real, path, threads, shown, output),
-            _ => Err(usage("'--repair' mends one directory at a time")),
-        };
+        return repair::run(&real, &args.paths, threads, shown, output);
     }
     let mut pass = Pass::new(threads);
     for path in &args.paths {
@@ -126,7 +124,7 @@ pub fn run(args: &Args, output: &mut Output) -> anyhow::Result<Exit> {
 /// # Errors
 /// The directory is in use, or the disk failed.
 pub fn repair(disk: &Arc<dyn Disk>, path: &Path, output: &mut Output) -> anyhow::Result<Exit> {
-    repair::run(disk, path, 1, report::Shown { json: false, quiet: true }, output)
+    repair::run(disk, &[path.to_owned()], 1, report::Shown { json: false, quiet: true }, output)
 }
 
 /// The other half of the command: replicas in a cluster.

@@ -1,7 +1,7 @@
 //! One run over everything that was asked for: plan, read on all threads, conclude; and look again at what a running
 //! broker may have changed under the reader.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::cli::verify::{known, workers};
 use crate::storage::inspect::Content;
 use crate::storage::reader::PartitionFolder;
 use crate::storage::verify::{
-    Counts, Finding, Findings, Known, LogCheck, LogOutcome, Plan, Severity, State, folder_of,
+    Counts, Finding, Findings, Known, LogCheck, LogOutcome, Node, Plan, Severity, State, Surveyed, folder_of,
     is_log_directory, state_of,
 };
 use crate::storage::{Disk, RealDisk};
@@ -136,6 +136,12 @@ impl Checked {
         self.findings.extend(findings.into_list());
     }
 
+    /// Whether partitions were found, and none of the node's directories has its metadata log.
+    pub(super) fn lacks_metadata(&self) -> bool {
+        let folder = known::metadata_folder(&self.target);
+        self.findings.iter().any(|finding| finding.file == folder && finding.severity == Severity::Note)
+    }
+
     /// The folders that damage was found in.
     fn damaged_folders(&self) -> HashSet<PathBuf> {
         let damage = self.findings.iter().filter(|finding| finding.severity == Severity::Damage);
@@ -163,9 +169,10 @@ pub struct Pass {
     /// What could not be read at all.
     pub failed: Vec<String>,
     missing: Vec<String>,
-    known: Option<Known>,
-    /// What is wrong with a metadata log, as records, by its directory.
-    unreadable: BTreeMap<PathBuf, Finding>,
+    /// What the metadata log of a directory's node says.
+    known: BTreeMap<PathBuf, Arc<Known>>,
+    /// What is wrong with a directory among those of its node, and with a metadata log as records.
+    together: BTreeMap<PathBuf, Vec<Finding>>,
 }
 
 impl Pass {
@@ -184,8 +191,8 @@ impl Pass {
             targets: Vec::new(),
             failed: Vec::new(),
             missing: Vec::new(),
-            known: None,
-            unreadable: BTreeMap::new(),
+            known: BTreeMap::new(),
+            together: BTreeMap::new(),
         }
     }
 
@@ -200,9 +207,9 @@ impl Pass {
         }
     }
 
-    /// What the metadata log says, where there is one.
-    pub(super) fn known(&self) -> Option<&Known> {
-        self.known.as_ref()
+    /// What the metadata log of a directory's node says, where there is one.
+    pub(super) fn known(&self, directory: &Path) -> Option<Arc<Known>> {
+        self.known.get(directory).map(Arc::clone)
     }
 
     /// Checks all targets.
@@ -220,13 +227,31 @@ impl Pass {
         checked
     }
 
-    /// Reads what the metadata logs among the targets say.
+    /// Looks at the directories of the targets together, and reads what the metadata logs in them say.
     fn learn(&mut self) {
-        self.unreadable.clear();
-        for directory in self.targets.iter().filter_map(Target::directory) {
-            let Some((known, finding)) = known::read(&self.disk, directory) else { continue };
-            self.known = Some(known);
-            self.unreadable.extend(finding.map(|finding| (directory.to_owned(), finding)));
+        self.known.clear();
+        self.together.clear();
+        let directories: BTreeSet<&Path> = self.targets.iter().filter_map(Target::directory).collect();
+        // One that cannot be read fails where it is checked.
+        let surveyed = directories.into_iter().filter_map(|path| Surveyed::read(&*self.disk, path).ok());
+        for node in Node::all(surveyed.collect()) {
+            let mut known = None;
+            if let Some(directory) = node.metadata_directory()
+                && let Some((mut read, finding)) = known::read(&self.disk, directory)
+            {
+                read.claimed = node.claimed();
+                read.missing = node.missing_partitions(&read);
+                let findings = self.together.entry(directory.to_owned()).or_default();
+                findings.extend(finding);
+                known = Some(Arc::new(read));
+            }
+            for (directory, finding) in node.check(known.as_deref()) {
+                self.together.entry(directory).or_default().push(finding);
+            }
+            if let Some(known) = known {
+                let of_node = node.directories().map(|directory| (directory.to_owned(), Arc::clone(&known)));
+                self.known.extend(of_node);
+            }
         }
     }
 
@@ -257,7 +282,8 @@ impl Pass {
         folders: Option<&HashSet<PathBuf>>,
         output: Option<&Output>,
     ) -> io::Result<Checked> {
-        let known = self.known.as_ref();
+        let known = target.directory().and_then(|directory| self.known(directory));
+        let known = known.as_deref();
         let mut plan = target.plan(&self.disk, known)?;
         let mut checked = Checked::in_directory(target, plan.state());
         let mut logs = plan.take_logs();
@@ -276,13 +302,15 @@ impl Pass {
         }
         checked.files += plan.own_files();
         checked.is_whole = plan.is_whole && folders.is_none();
-        checked.add_findings(plan.own_findings());
-        let unreadable = target.directory().and_then(|directory| self.unreadable.get(directory));
-        if let Some(finding) = unreadable {
-            let mut findings = Findings::default();
-            findings.push(finding.clone());
-            checked.add_findings(findings);
+        checked.add_findings(plan.own_findings(known));
+        let together = target.directory().and_then(|path| self.together.get(path));
+        let mut findings = Findings::default();
+        for finding in together.into_iter().flatten() {
+            if plan.is_whole || finding.file == target.path() {
+                findings.push(finding.clone());
+            }
         }
+        checked.add_findings(findings);
         if let Target::File { file, .. } = target {
             checked.findings.retain(|finding| finding.file == *file);
             let damage = checked.findings.iter().filter(|finding| finding.severity == Severity::Damage);

@@ -62,6 +62,12 @@ pub(super) fn conclude(
     for what in &pass.failed {
         output.error(what);
     }
+    for one in checked.iter().filter(|one| one.lacks_metadata()) {
+        output.warn(format_args!(
+            "{}: no metadata log is in the given directories: nothing is held against it",
+            near(&one.target).display()
+        ));
+    }
     // A wrong path must not pass for a sound directory.
     let strange: Vec<&Checked> = checked.iter().filter(|one| (one.logs, one.files) == (0, 0)).collect();
     for one in &strange {

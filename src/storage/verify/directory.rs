@@ -228,12 +228,12 @@ impl Plan {
 
     /// What was found in no log: names, and the directory's own files.
     #[must_use]
-    pub fn own_findings(&self) -> Findings {
+    pub fn own_findings(&self, known: Option<&Known>) -> Findings {
         let mut findings = self.findings.clone();
         if let Some(facts) = self.facts.as_ref().filter(|_| self.is_whole) {
             facts.findings.list().iter().cloned().for_each(|finding| findings.push(finding));
             if facts.state() == State::Clean {
-                self.strangers(facts, &mut findings);
+                self.strangers(facts, known, &mut findings);
                 self.missing(facts, &mut findings);
             }
         }
@@ -256,8 +256,8 @@ impl Plan {
         }
     }
 
-    /// Partitions that a checkpoint has, and the directory has not.
-    fn strangers(&self, facts: &Facts, findings: &mut Findings) {
+    /// Partitions that a checkpoint has, and the directory has not; but for those that it should have.
+    fn strangers(&self, facts: &Facts, known: Option<&Known>, findings: &mut Findings) {
         let files: [(&str, &Offsets); 4] = [
             (RECOVERY_POINT_FILE, &facts.recovery_points),
             (HIGH_WATERMARK_FILE, &facts.high_watermarks),
@@ -266,7 +266,8 @@ impl Plan {
         ];
         for (name, offsets) in files {
             for partition in offsets.iter().flat_map(|offsets| offsets.keys()) {
-                if !self.present.contains(partition) {
+                let is_lost = known.is_some_and(|known| known.missing.contains(partition));
+                if !self.present.contains(partition) && !is_lost {
                     let what = format!("it has {partition}, which is not here");
                     findings.push(Finding::damage(facts.path().join(name), what, Remedy::WriteCheckpoint));
                 }
@@ -307,7 +308,7 @@ impl Concluding<'_> {
             return;
         }
         let known = known.and_then(|known| known.partition(partition));
-        let replicas = known.map(|known| known.replicas);
+        let replicas = known.map(|known| known.assigned.len());
         match of(&facts.high_watermarks) {
             Some(Some(mark))
                 if mark > log.end || mark < log.start || (replicas == Some(1) && mark != log.end) =>

@@ -30,12 +30,24 @@ pub struct KnownTopic {
 }
 
 /// What a cluster's metadata says of a partition.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KnownPartition {
-    /// On how many brokers it is.
-    pub replicas: usize,
+    /// The brokers that it is on, and in which of their directories; a reserved id where that is not known.
+    pub assigned: Vec<(i32, Uuid)>,
+    /// Those among them that it is still on its way to.
+    pub adding: Vec<i32>,
+    /// Something was decided about it since it was made.
+    pub has_changed: bool,
     /// Of its leader.
     pub leader_epoch: LeaderEpoch,
+}
+
+impl KnownPartition {
+    /// The directory that it has on a broker, where that is known.
+    pub(super) fn directory_on(&self, node_id: i32) -> Option<Uuid> {
+        let (_, directory) = self.assigned.iter().find(|(node, _)| *node == node_id)?;
+        (!directory.is_reserved()).then_some(*directory)
+    }
 }
 
 /// What a cluster's metadata says of a broker.
@@ -69,6 +81,10 @@ pub struct Known {
     pub quorum: KnownQuorum,
     /// The metadata cannot be read as a whole: topics and brokers are not known.
     pub is_unreadable: bool,
+    /// The ids of the directories that are looked at together.
+    pub claimed: BTreeSet<Uuid>,
+    /// Partitions that should be in one of these, and are in none.
+    pub missing: BTreeSet<TopicPartition>,
 }
 
 impl Known {
@@ -86,8 +102,20 @@ impl Known {
 
     /// What it says of a partition.
     #[must_use]
-    pub fn partition(&self, partition: &TopicPartition) -> Option<KnownPartition> {
-        self.topic(partition)?.partitions.get(&partition.partition).copied()
+    pub fn partition(&self, partition: &TopicPartition) -> Option<&KnownPartition> {
+        self.topic(partition)?.partitions.get(&partition.partition)
+    }
+
+    /// All partitions, with the names of their topics.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = (&str, i32, &KnownPartition)> {
+        self.topics.iter().flat_map(|(name, topic)| {
+            topic.partitions.iter().map(|(number, partition)| (name.as_str(), *number, partition))
+        })
+    }
+
+    /// Whether a partition is in this directory of a broker.
+    pub(super) fn assigns_to(&self, node_id: i32, directory: Uuid) -> bool {
+        self.partitions().any(|(_, _, partition)| partition.directory_on(node_id) == Some(directory))
     }
 }
 
@@ -186,21 +214,6 @@ impl Facts {
             self.findings.push(damage(fault));
         }
         let Some(meta) = value else { return Ok(()) };
-        if let (Some(node), Some(known)) = (meta.node_id, known.filter(|known| !known.brokers.is_empty())) {
-            match known.brokers.get(&node) {
-                None => {
-                    self.findings.push(damage(format!("node.id is {node}; no such broker is registered")));
-                }
-                Some(broker) => {
-                    let is_listed = meta.directory_id.is_some_and(|id| broker.directories.contains(&id));
-                    if !broker.directories.is_empty() && !is_listed {
-                        let id = meta.directory_id.map_or_else(|| "missing".to_owned(), |id| id.to_string());
-                        let what = format!("directory.id is {id}; broker {node} is not registered with it");
-                        self.findings.push(damage(what));
-                    }
-                }
-            }
-        }
         self.meta = Some(meta);
         Ok(())
     }
@@ -213,7 +226,13 @@ impl Facts {
             text.strip_prefix(r#"{"version":0,"brokerEpoch":"#)?.strip_suffix('}')?.parse::<i64>().ok()
         });
         let node = self.meta.as_ref().and_then(|meta| meta.node_id);
-        let registered = node.and_then(|node| known?.brokers.get(&node)).map(|broker| broker.epoch);
+        let broker = node.and_then(|node| known?.brokers.get(&node));
+        let registered = broker.map(|broker| broker.epoch);
+        // A directory that was not there when its broker registered last has the mark of an earlier run.
+        let id = self.meta.as_ref().and_then(|meta| meta.directory_id);
+        let is_of_last_run = broker.is_none_or(|broker| {
+            broker.directories.is_empty() || id.is_some_and(|id| broker.directories.contains(&id))
+        });
         let remedy = registered.map_or(Remedy::Nothing, Remedy::WriteMark);
         let what = match (epoch, registered) {
             // Brokers before Kafka 3.9 left it empty.
@@ -222,7 +241,9 @@ impl Facts {
             (Some(epoch), _) if render_clean_shutdown(epoch) != bytes => {
                 "it is not as a broker writes it".to_owned()
             }
-            (Some(epoch), Some(registered)) if epoch != registered && epoch >= 0 => {
+            (Some(epoch), Some(registered))
+                if (is_of_last_run && epoch != registered && epoch >= 0) || epoch > registered =>
+            {
                 format!("its broker epoch is {epoch}, {registered} was registered last")
             }
             _ => return Ok(()),
@@ -244,7 +265,7 @@ impl Facts {
 }
 
 /// What `meta.properties` should say: from those of its lines that are whole, and from the broker's registration.
-fn properties_remedy(bytes: &[u8], known: Option<&Known>) -> Remedy {
+pub(super) fn properties_remedy(bytes: &[u8], known: Option<&Known>) -> Remedy {
     const BY_HAND: &str = "write version=1, cluster.id, node.id and directory.id by hand; another directory of this \
                            broker has the first three, the broker's registration in the metadata log the last";
     let text = String::from_utf8_lossy(bytes);
@@ -259,7 +280,8 @@ fn properties_remedy(bytes: &[u8], known: Option<&Known>) -> Remedy {
         let node_id = of_line.filter(|id| brokers.contains_key(id)).or(alone)?;
         let registered = &brokers.get(&node_id)?.directories;
         let of_line = value("directory.id").and_then(|text| text.parse().ok());
-        let alone = registered.first().copied().filter(|_| registered.len() == 1);
+        let mut free = registered.iter().filter(|id| !known.is_some_and(|known| known.claimed.contains(id)));
+        let alone = free.next().copied().filter(|_| free.next().is_none());
         Some(MetaProperties {
             version: 1,
             cluster_id: Some(value("cluster.id")?.to_owned()),

@@ -29,6 +29,7 @@ mod quorum;
 mod repair;
 mod resync;
 mod text;
+mod together;
 mod transactions;
 mod unit;
 mod window;
@@ -39,4 +40,5 @@ pub use facts::{Facts, Known, KnownBroker, KnownPartition, KnownQuorum, KnownTop
 pub use finding::{FINDINGS_MAX, Finding, Findings, Remedy, Severity};
 pub use log::{LogCheck, LogOutcome};
 pub use repair::{Done, mend_checkpoints, mend_folder, mend_own};
+pub use together::{Node, Surveyed};
 pub use unit::{Counts, Tools};

@@ -203,7 +203,7 @@ pub fn mend_checkpoints(
     };
     let high_watermark = |partition: &TopicPartition, log: &LogOutcome, old: Option<Offset>| {
         let is_alone =
-            known.and_then(|known| known.partition(partition)).is_some_and(|known| known.replicas == 1);
+            known.and_then(|known| known.partition(partition)).is_some_and(|known| known.assigned.len() == 1);
         let fallback = was_clean.then_some(log.start);
         if was_clean && is_alone {
             Some(log.end)
@@ -228,12 +228,15 @@ pub fn mend_checkpoints(
     for (name, old, entry) in files {
         let path = facts.path().join(name);
         let old = old.clone().unwrap_or_default();
-        let fresh: BTreeMap<&TopicPartition, Offset> = current
+        let mut fresh: BTreeMap<&TopicPartition, Offset> = current
             .iter()
             .filter_map(|(partition, log)| {
                 Some((*partition, entry(partition, log, old.get(partition).copied())?))
             })
             .collect();
+        // What it says of a partition that is lost stays: it says that there was one.
+        let lost = known.iter().flat_map(|known| &known.missing).filter_map(|lost| old.get_key_value(lost));
+        fresh.extend(lost.map(|(partition, offset)| (partition, *offset)));
         let is_same = fresh.len() == old.len()
             && fresh.iter().all(|(partition, offset)| old.get(partition) == Some(offset));
         let is_named = findings.iter().any(|one| one.file == path && one.remedy == Remedy::WriteCheckpoint);
