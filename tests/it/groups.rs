@@ -423,6 +423,37 @@ async fn refusals_look_as_kafkas_do() {
     let twice =
         OffsetCommitRequest { topics: [twice.topics.clone(), twice.topics].concat(), ..commit("g", 0, 1) };
     assert_eq!(client.ask(9, &twice).await.topics.len(), 2);
+    // A topic that is not there is named in the answer, even if nothing was asked about it; one that is there is not.
+    let mut empty = commit("g", 0, 1);
+    empty.topics[0].partitions.clear();
+    assert_eq!(client.ask(9, &empty).await.topics.len(), 0);
+    empty.topics[0].topic_id = Uuid::ZERO;
+    let answered = client.ask(10, &empty).await.topics;
+    assert_eq!((answered.len(), answered[0].partitions.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn coordinators_are_found_as_old_versions_say_it() {
+    let broker = broker().await;
+    let mut client = ready(&broker).await;
+    let one = |key_type: i8| FindCoordinatorRequest { key: Str::from("g"), key_type, ..Default::default() };
+    for version in 1..=3 {
+        let found = client.ask(version, &one(0)).await;
+        assert_eq!((found.error_code, found.error_message.as_deref()), (0, Some("NONE")), "{version}");
+        assert_eq!(name_of(client.ask(version, &one(2)).await.error_code), "INVALID_REQUEST", "{version}");
+    }
+    let many = |key_type: i8| FindCoordinatorRequest {
+        coordinator_keys: vec![Str::from("g")],
+        key_type,
+        ..FindCoordinatorRequest::default()
+    };
+    for (version, share) in [(4, "INVALID_REQUEST"), (5, "INVALID_REQUEST"), (6, "COORDINATOR_NOT_AVAILABLE")]
+    {
+        let found = client.ask(version, &many(0)).await.coordinators.remove(0);
+        assert_eq!(found.error_message.as_deref(), Some(""), "{version}");
+        let found = client.ask(version, &many(2)).await.coordinators.remove(0);
+        assert_eq!(name_of(found.error_code), share, "{version}");
+    }
 }
 
 /// An operator sees who had what while a group rebalances.
@@ -553,7 +584,8 @@ async fn groups_are_described_listed_and_deleted_in_every_version() {
         }
     }
     for version in versions::<DeleteGroupsRequest>() {
-        let groups_names = ["busy", "idle", "none"].map(Str::from).to_vec();
+        // One that is named twice is answered for once.
+        let groups_names = ["busy", "idle", "none", "idle"].map(Str::from).to_vec();
         let results =
             client.ask(version, &DeleteGroupsRequest { groups_names, ..Default::default() }).await.results;
         let codes: Vec<&str> = results.iter().map(|result| name_of(result.error_code)).collect();

@@ -1,5 +1,6 @@
 //! DescribeGroups (15), ListGroups (16), DeleteGroups (42).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::membership::failure;
@@ -43,12 +44,14 @@ pub fn describe(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
     }))
 }
 
-/// DeleteGroups, versions 0 to 2.
+/// DeleteGroups, versions 0 to 2. One that is named twice is asked for once.
 ///
 /// # Errors
 /// The request is malformed.
 pub fn delete(node: &Arc<Node>, call: Call) -> Result<Reply, DecodeError> {
-    let request: DeleteGroupsRequest = call.decode()?;
+    let mut request: DeleteGroupsRequest = call.decode()?;
+    let mut seen = HashSet::new();
+    request.groups_names.retain(|name| seen.insert(name.clone()));
     let asked = each(node, &call, &request.groups_names, |group_id| Request::DeleteGroups(vec![group_id]));
     Ok(answer_all(call, asked, |outcomes| {
         let results = outcomes.into_iter().flat_map(|(group_id, outcome)| match outcome {

@@ -19,6 +19,10 @@ use crate::server::node::Node;
 
 /// From this version on a request asks for several coordinators.
 const MANY_FROM: i16 = 4;
+/// From this version on share groups have coordinators.
+const SHARE_FROM: i16 = 6;
+/// What old versions have for a message where all is well.
+const NO_ERROR: &str = "NONE";
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
@@ -63,7 +67,7 @@ fn respond(node: &Node, call: &Call, request: FindCoordinatorRequest) -> FindCoo
 fn coordinator(node: &Node, call: &Call, key_type: i8, key: Str) -> Coordinator {
     match locate(node, call, key_type, &key) {
         Ok((node_id, host, port)) => {
-            let error_message = text("");
+            let error_message = text(if call.version < MANY_FROM { NO_ERROR } else { "" });
             Coordinator { key, node_id, host, port, error_message, ..Coordinator::default() }
         }
         Err((code, message)) => Coordinator {
@@ -86,11 +90,12 @@ fn locate(node: &Node, call: &Call, key_type: i8, key: &str) -> Result<Place, (E
         TRANSACTION => {
             return refuse(ErrorCode::CoordinatorNotAvailable, "klamm does not coordinate transactions yet");
         }
-        SHARE => {
+        SHARE if call.version >= SHARE_FROM => {
             return refuse(ErrorCode::CoordinatorNotAvailable, "klamm does not coordinate share groups yet");
         }
         _ => {
-            let message = "the key type is none of 0 (group), 1 (transaction), 2 (share)";
+            let message =
+                "the key type is none of 0 (group), 1 (transaction), and from version 6 on 2 (share)";
             return refuse(ErrorCode::InvalidRequest, message);
         }
     }

@@ -85,7 +85,8 @@ fn split_commit(
     let (there, absent): (Vec<_>, Vec<_>) = partitions
         .into_iter()
         .partition(|asked| found.is_some_and(|found| found.partitions.contains_key(&asked.partition_index)));
-    if !absent.is_empty() {
+    // A topic that is not there is answered for, even if nothing was asked about it.
+    if !absent.is_empty() || found.is_none() {
         let refuse = |index: i32| OffsetCommitResponsePartition {
             partition_index: index,
             error_code: missing.code(),
