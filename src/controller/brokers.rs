@@ -29,7 +29,7 @@ pub(super) const FEATURES: &[(&str, i16, i16, i16)] = &[
 ];
 
 /// The quorum's own feature; its level stands in the control records, not among the others.
-const KRAFT_FEATURE: (&str, i16, i16) = ("kraft.version", 0, 1);
+pub(super) const KRAFT_FEATURE: (&str, i16, i16) = ("kraft.version", 0, 1);
 
 /// What a node says of itself.
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! UpdateFeatures, decided: the levels that the whole cluster has finalised.
 //!
 //! A level is taken only if every registered broker and controller supports it. `metadata.version` goes down only
-//! over levels that change no record; going down in spite of that is refused, as by Kafka.
+//! over levels that change no record; going down in spite of that is refused, as by Kafka. `kraft.version` is the quorum's:
+//! to ask for the level that it is at changes nothing, and it is moved by nobody here.
 
 use crate::metadata::record::LEVELS;
 use crate::metadata::{Image, METADATA_VERSION, MetadataRecord};
@@ -10,22 +11,21 @@ use crate::protocol::messages::feature_level_record::FeatureLevelRecord;
 use crate::protocol::messages::update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest};
 use crate::protocol::messages::update_features_response::{UpdatableFeatureResult, UpdateFeaturesResponse};
 
-use super::brokers::{FEATURES, min_isr_record};
+use super::brokers::{FEATURES, KRAFT_FEATURE, min_isr_record};
 use super::decision::{Answer, Context, Decision, Refusal, repeated};
 
 const UPGRADE: i8 = 1;
 const SAFE_DOWNGRADE: i8 = 2;
 const UNSAFE_DOWNGRADE: i8 = 3;
-/// The quorum's own feature; the quorum changes it, not the metadata.
-const KRAFT_VERSION: &str = "kraft.version";
 const ELIGIBLE: &str = "eligible.leader.replicas.version";
 /// The levels of `metadata.version` whose records differ from those of the level below.
 const LEVELS_WITH_OTHER_RECORDS: &[i16] = &[8, 11, 13, 14, 15, 17, 23, 30];
 
-/// Decides on a whole request: all of it is done, or nothing.
+/// Decides on a whole request: all of it is done, or nothing. `kraft_version` is the quorum's level.
 pub(super) fn update(
     context: &mut Context<'_>,
     request: &UpdateFeaturesRequest,
+    kraft_version: i16,
 ) -> Decision<UpdateFeaturesResponse> {
     let twice = repeated(request.feature_updates.iter().map(|update| update.feature.as_str()));
     let mut answer = UpdateFeaturesResponse::default();
@@ -36,7 +36,7 @@ pub(super) fn update(
         let outcome = if twice.contains(update.feature.as_str()) {
             Err(Refusal::new(ErrorCode::InvalidRequest, "The feature stands in the request more than once."))
         } else {
-            check(context.image(), update).map(|changes| (changes, update))
+            check(context.image(), update, kraft_version).map(|changes| (changes, update))
         };
         match outcome {
             Ok((true, update)) => records.extend(records_of(context, update)),
@@ -81,7 +81,7 @@ fn records_of(context: &Context<'_>, update: &FeatureUpdateKey) -> Vec<MetadataR
 }
 
 /// Whether anything changes by it.
-fn check(image: &Image, update: &FeatureUpdateKey) -> Result<bool, Refusal> {
+fn check(image: &Image, update: &FeatureUpdateKey, kraft_version: i16) -> Result<bool, Refusal> {
     let (name, level) = (update.feature.as_str(), update.max_version_level);
     let refuse = |why: String| {
         let message = format!("Invalid update version {level} for feature {name}. {why}");
@@ -95,10 +95,8 @@ fn check(image: &Image, update: &FeatureUpdateKey) -> Result<bool, Refusal> {
     if !(UPGRADE..=UNSAFE_DOWNGRADE).contains(&kind) {
         return refuse("The controller does not support the given upgrade type.".to_owned());
     }
-    if name == KRAFT_VERSION {
-        return refuse("The quorum's version is changed by the quorum alone.".to_owned());
-    }
-    let current = image.feature(name);
+    let is_quorums = name == KRAFT_FEATURE.0;
+    let current = if is_quorums { kraft_version } else { image.feature(name) };
     if level < 0 {
         return refuse("A level is not below 0.".to_owned());
     }
@@ -112,6 +110,14 @@ fn check(image: &Image, update: &FeatureUpdateKey) -> Result<bool, Refusal> {
         (std::cmp::Ordering::Greater, SAFE_DOWNGRADE | UNSAFE_DOWNGRADE) => {
             refuse("It would go up, and a downgrade was asked for.".to_owned())
         }
+        (std::cmp::Ordering::Less, _) if is_quorums => {
+            refuse("The quorum's protocol does not go down.".to_owned())
+        }
+        (std::cmp::Ordering::Greater, _) if is_quorums => refuse(
+            "The voters of this quorum are those of controller.quorum.voters, and klamm does not move them into the \
+             log: that is decided when a cluster is made."
+                .to_owned(),
+        ),
         (std::cmp::Ordering::Less, _) if name == METADATA_VERSION => match keeps_records(current, level) {
             true => Ok(true),
             false => refuse("Metadata that the lower level has no records for would be lost.".to_owned()),
@@ -126,10 +132,11 @@ fn keeps_records(from: i16, to: i16) -> bool {
 
 /// Who does not support a level, if anybody.
 fn unsupported(image: &Image, name: &str, level: i16) -> Option<String> {
-    let Some((_, min, max, _)) = FEATURES.iter().find(|(feature, ..)| *feature == name) else {
+    let known = FEATURES.iter().map(|&(feature, min, max, _)| (feature, min, max)).chain([KRAFT_FEATURE]);
+    let Some((_, min, max)) = known.into_iter().find(|(feature, ..)| *feature == name) else {
         return Some("The controller does not know this feature.".to_owned());
     };
-    let (min, max) = if name == METADATA_VERSION { (*LEVELS.start(), *LEVELS.end()) } else { (*min, *max) };
+    let (min, max) = if name == METADATA_VERSION { (*LEVELS.start(), *LEVELS.end()) } else { (min, max) };
     if !(min..=max).contains(&level) {
         return Some(format!("The controller supports {min} to {max}."));
     }

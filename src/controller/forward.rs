@@ -72,7 +72,7 @@ impl Controller {
     pub(super) async fn ask<R>(
         &self,
         request: R,
-        decide: fn(&mut Context<'_>, &R) -> Decision<R::Response>,
+        decide: impl Fn(&mut Context<'_>, &R) -> Decision<R::Response> + Clone + Send + Sync + 'static,
     ) -> R::Response
     where
         R: Request + Send + Sync + 'static,
@@ -88,7 +88,7 @@ impl Controller {
             let leader = changes.borrow_and_update().clone();
             let answer = tokio::select! {
                 biased;
-                answer = self.ask_once(&leader, &request, decide) => answer,
+                answer = self.ask_once(&leader, &request, decide.clone()) => answer,
                 // Whoever was asked may have been cut off: nobody waits for its answer.
                 _ = changes.wait_for(|known| known.epoch != leader.epoch) => continue,
             };
@@ -124,7 +124,7 @@ impl Controller {
         &self,
         leader: &Leader,
         request: &Arc<R>,
-        decide: fn(&mut Context<'_>, &R) -> Decision<R::Response>,
+        decide: impl Fn(&mut Context<'_>, &R) -> Decision<R::Response> + Send + Sync + 'static,
     ) -> Result<R::Response, ConnectionError>
     where
         R: Request + Send + Sync + 'static,
@@ -151,7 +151,7 @@ impl Controller {
     fn refuse<R>(
         &self,
         request: &R,
-        decide: fn(&mut Context<'_>, &R) -> Decision<R::Response>,
+        decide: impl Fn(&mut Context<'_>, &R) -> Decision<R::Response>,
         code: ErrorCode,
         why: &str,
     ) -> R::Response

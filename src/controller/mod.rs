@@ -399,7 +399,11 @@ impl Controller {
 
     /// Changes the levels of features.
     pub async fn update_features(&self, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
-        self.ask(request, features::update).await
+        let shared = Arc::clone(&self.shared);
+        let decide = move |context: &mut Context<'_>, request: &UpdateFeaturesRequest| {
+            features::update(context, request, shared.kraft_version.load(Ordering::Relaxed))
+        };
+        self.ask(request, decide).await
     }
 
     /// Notes which directories of a broker hold its replicas.

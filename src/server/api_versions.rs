@@ -4,9 +4,8 @@ use super::call::{Call, code};
 use super::dispatch;
 use super::node::Node;
 use super::session::Session;
-use crate::controller::Controller;
-use crate::metadata::record::LEVELS;
-use crate::metadata::{Image, METADATA_VERSION, VersionRange};
+use crate::controller::{Controller, supported_features};
+use crate::metadata::{Image, VersionRange};
 use crate::net::{Answer, Reply};
 use crate::protocol::messages::api_versions_request::ApiVersionsRequest;
 use crate::protocol::messages::api_versions_response::{
@@ -14,26 +13,21 @@ use crate::protocol::messages::api_versions_response::{
 };
 use crate::protocol::{Api, ApiKey, DecodeError, ErrorCode, Str};
 
+/// From this version on a client says what it is.
+const SOFTWARE_FROM: i16 = 3;
+
 /// Answers with the APIs that have a handler.
 ///
 /// # Errors
 /// The request is malformed.
 pub fn handle(node: &Node, session: &mut Session, call: &Call) -> Result<Reply, DecodeError> {
-    let request: ApiVersionsRequest = call.decode()?;
-    if call.version >= 3
-        && !(is_valid(&request.client_software_name) && is_valid(&request.client_software_version))
-    {
-        let response = ApiVersionsResponse {
-            error_code: code(ErrorCode::InvalidRequest),
-            ..ApiVersionsResponse::default()
-        };
-        return Ok(call.reply(&response));
-    }
-    session.greet(&request.client_software_name, &request.client_software_version);
-    Ok(call.reply(&response(dispatch::served(), &node.controller, supported(node))))
+    Ok(match greeted(session, call)? {
+        true => call.reply(&response(dispatch::served(), &node.controller, supported(node))),
+        false => call.reply(&invalid()),
+    })
 }
 
-/// The same at the controller's listener, with the APIs that are served there.
+/// The same at the controller's listener, with the APIs that are served there, and what this version supports.
 ///
 /// # Errors
 /// The request is malformed.
@@ -43,16 +37,31 @@ pub fn of_controller(
     session: &mut Session,
     call: &Call,
 ) -> Result<Reply, DecodeError> {
-    let request: ApiVersionsRequest = call.decode()?;
-    session.greet(&request.client_software_name, &request.client_software_version);
-    let features = [(METADATA_VERSION, *LEVELS.start(), *LEVELS.end()), ("kraft.version", 0, 1)];
-    let features = features.into_iter().map(|(name, min_version, max_version)| SupportedFeatureKey {
+    if !greeted(session, call)? {
+        return Ok(call.reply(&invalid()));
+    }
+    let features = supported_features().map(|(name, min_version, max_version)| SupportedFeatureKey {
         name: name.into(),
         min_version,
         max_version,
         ..SupportedFeatureKey::default()
     });
     Ok(call.reply(&response(apis, controller, features.collect())))
+}
+
+/// Notes what the client is; false where it says so in a way that is none.
+fn greeted(session: &mut Session, call: &Call) -> Result<bool, DecodeError> {
+    let request: ApiVersionsRequest = call.decode()?;
+    let (name, version) = (&request.client_software_name, &request.client_software_version);
+    if call.version >= SOFTWARE_FROM && !(is_valid(name) && is_valid(version)) {
+        return Ok(false);
+    }
+    session.greet(name, version);
+    Ok(true)
+}
+
+fn invalid() -> ApiVersionsResponse {
+    ApiVersionsResponse { error_code: code(ErrorCode::InvalidRequest), ..ApiVersionsResponse::default() }
 }
 
 /// The answer to a version that does not exist: version 0, with the versions of ApiVersions itself, so that

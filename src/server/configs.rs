@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::call::{Call, text};
 use super::error_map::Failure;
 use super::node::Node;
-use crate::config::{DescribedConfig, Synonym, describe_client_metrics};
+use crate::config::{BrokerConfig, DescribedConfig, Synonym, describe_client_metrics};
 use crate::metadata::{ConfigResource as Resource, ConfigResourceType, Image};
 use crate::net::Reply;
 use crate::protocol::messages::alter_configs_request::AlterConfigsRequest;
@@ -24,11 +24,30 @@ use crate::protocol::messages::list_config_resources_response::{
 use crate::protocol::{DecodeError, ErrorCode, Str};
 use crate::types::TopicName;
 
-/// DescribeConfigs, versions 1 to 4.
+/// Whose settings are described, and what they come from.
+pub(super) struct Described<'a> {
+    /// `node.id`.
+    pub node_id: i32,
+    /// What the cluster has agreed on.
+    pub image: &'a Image,
+    /// The configuration in force.
+    pub config: &'a BrokerConfig,
+}
+
+/// DescribeConfigs at a broker.
 ///
 /// # Errors
 /// The request is malformed.
 pub fn describe(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
+    let (image, config) = (node.image(), node.config());
+    describe_of(&Described { node_id: node.id.0, image: &image, config: &config }, call)
+}
+
+/// DescribeConfigs, versions 1 to 4: the same at a broker and at a controller.
+///
+/// # Errors
+/// The request is malformed.
+pub(super) fn describe_of(node: &Described<'_>, call: &Call) -> Result<Reply, DecodeError> {
     let request: DescribeConfigsRequest = call.decode()?;
     let results = request.resources.iter().map(|resource| describe_resource(node, &request, resource));
     let results = results.collect();
@@ -36,7 +55,7 @@ pub fn describe(node: &Node, call: &Call) -> Result<Reply, DecodeError> {
 }
 
 fn describe_resource(
-    node: &Node,
+    node: &Described<'_>,
     request: &DescribeConfigsRequest,
     resource: &DescribeConfigsResource,
 ) -> DescribeConfigsResult {
@@ -62,8 +81,11 @@ fn describe_resource(
     result
 }
 
-fn settings_of(node: &Node, resource: &DescribeConfigsResource) -> Result<Vec<DescribedConfig>, Failure> {
-    let (image, config) = (node.image(), node.config());
+fn settings_of(
+    node: &Described<'_>,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<DescribedConfig>, Failure> {
+    let Described { node_id, image, config } = *node;
     let name = resource.resource_name.as_str();
     let invalid = |message: String| Failure::new(ErrorCode::InvalidRequest, message);
     match ConfigResourceType::from_id(resource.resource_type) {
@@ -76,9 +98,9 @@ fn settings_of(node: &Node, resource: &DescribeConfigsResource) -> Result<Vec<De
             Ok(config.describe_topic(&image.configs(&Resource::topic(name))))
         }
         Some(ConfigResourceType::Broker) if name.is_empty() => Ok(config.describe_cluster_default()),
-        Some(ConfigResourceType::Broker) if name == node.id.to_string() => Ok(config.describe()),
+        Some(ConfigResourceType::Broker) if name == node_id.to_string() => Ok(config.describe()),
         Some(ConfigResourceType::Broker) => {
-            Err(invalid(format!("broker {name:?} is asked for; this is broker {}", node.id)))
+            Err(invalid(format!("broker {name:?} is asked for; this is broker {node_id}")))
         }
         Some(kind @ (ConfigResourceType::Group | ConfigResourceType::ClientMetrics)) if name.is_empty() => {
             Err(invalid(format!("a {kind:?} resource needs a name")))

@@ -93,6 +93,12 @@ pub enum StartError {
         /// In the configuration.
         asked: String,
     },
+    /// A new directory is to join a cluster, and nothing says which.
+    #[error(
+        "the directory is new, and without controller.quorum.voters nothing says which cluster it joins: give its id with \
+         --cluster-id ('klamm cluster describe' of the cluster shows it)"
+    )]
+    NoClusterId,
     /// The cluster does not take this broker.
     #[error("the cluster does not take this broker: {} ({})", .0.message(), .0.name())]
     Registration(ErrorCode),
@@ -253,7 +259,7 @@ fn open_logs(opened: Opened, threads: usize) -> Result<Arc<Node>, StartError> {
 
 /// Opens the controller's door: the others of the quorum must get in before this broker can be registered.
 fn open_quorum(opened: &Opened, listeners: Vec<Listener>, runtime: DoorRuntime) -> Door {
-    let service = QuorumService::new(&opened.controller, &opened.cluster_id);
+    let service = QuorumService::new(&opened.controller, &opened.cluster_id, opened.node_id, &opened.config);
     let limits = limits(&opened.config);
     let quotas = ConnectionQuotas::new(usize::MAX, u32::MAX, HashMap::new());
     let gate = Gate::new(service, limits, quotas, Budget::new(usize::MAX / 2), Arc::clone(&opened.clock));
@@ -461,7 +467,7 @@ fn limit_connections(quotas: &ConnectionQuotas, config: &BrokerConfig) {
 }
 
 /// The configuration with what the image sets for all brokers and for this one.
-fn in_force(config: &BrokerConfig, image: &Image, node_id: i32) -> BrokerConfig {
+pub(super) fn in_force(config: &BrokerConfig, image: &Image, node_id: i32) -> BrokerConfig {
     let cluster = image.configs(&ConfigResource::cluster_default());
     let own = image.configs(&ConfigResource::broker(node_id));
     config.with_dynamic(&cluster, &own).unwrap_or_else(|error| {

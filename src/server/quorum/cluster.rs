@@ -8,16 +8,17 @@ use crate::storage::LogDirectories;
 use crate::types::Uuid;
 
 /// The cluster's id: that of the directories; else the one asked for; else, with several voters, one that each of
-/// them makes of the same list; else a new one.
+/// them makes of the same list; else, alone, a new one. Who is to join others must be told which.
 pub fn id(directories: &LogDirectories, config: &BrokerConfig) -> Result<String, StartError> {
     let found = directories.all().iter().find_map(|directory| directory.meta()?.cluster_id);
     match (found, config.cluster_id.clone()) {
         (Some(found), Some(asked)) if found != asked => Err(StartError::ClusterId { found, asked }),
         (Some(known), _) | (None, Some(known)) => Ok(known),
-        (None, None) => Ok(match &config.quorum {
-            Some(quorum) if !quorum.voters.is_empty() => of_voters(&quorum.voters).to_string(),
-            _ => random_id().to_string(),
-        }),
+        (None, None) => match &config.quorum {
+            Some(quorum) if quorum.voters.is_empty() => Err(StartError::NoClusterId),
+            Some(quorum) => Ok(of_voters(&quorum.voters).to_string()),
+            None => Ok(random_id().to_string()),
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 //! A node that is not in office says so (NOT_CONTROLLER, NOT_LEADER_OR_FOLLOWER): nothing is passed on from here.
 
 pub(super) mod cluster;
+mod configs;
 mod controllers;
 pub(super) mod door;
 mod envelope;
@@ -19,6 +20,7 @@ use super::api_versions;
 use super::call::{Call, Refusal};
 use super::lifeline;
 use super::session::Session;
+use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::net::{Answer, Peer, Reply, Service};
 use crate::protocol::messages::allocate_producer_ids_request::AllocateProducerIdsRequest;
@@ -44,6 +46,9 @@ pub(super) use voters::{add, describe, remove};
 pub struct QuorumService {
     controller: Controller,
     cluster_id: String,
+    node_id: i32,
+    /// What it was started with.
+    config: Arc<BrokerConfig>,
     refusals: Refusals,
 }
 
@@ -96,6 +101,7 @@ static ROWS: &[Row] = &[
     }),
     decided!(CreateTopics, CreateTopicsRequest, create_topics),
     decided!(DeleteTopics, DeleteTopicsRequest, delete_topics),
+    row(ApiKey::DescribeConfigs, |service, _, call| configs::describe(service, &call)),
     decided!(AlterConfigs, AlterConfigsRequest, alter_configs),
     decided!(CreatePartitions, CreatePartitionsRequest, create_partitions),
     decided!(ElectLeaders, ElectLeadersRequest, elect_leaders),
@@ -130,9 +136,19 @@ fn served() -> impl Iterator<Item = &'static Api> {
 
 impl QuorumService {
     /// Serves for this controller, which must not ask another one.
-    pub(super) fn new(controller: &Controller, cluster_id: &str) -> Arc<Self> {
-        let controller = controller.without_forwarding();
-        Arc::new(Self { controller, cluster_id: cluster_id.to_owned(), refusals: Refusals::default() })
+    pub(super) fn new(
+        controller: &Controller,
+        cluster_id: &str,
+        node_id: i32,
+        config: &Arc<BrokerConfig>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            controller: controller.without_forwarding(),
+            cluster_id: cluster_id.to_owned(),
+            node_id,
+            config: Arc::clone(config),
+            refusals: Refusals::default(),
+        })
     }
 
     fn serve(self: &Arc<Self>, session: &mut Session, call: Call) -> Result<Reply, Refusal> {
