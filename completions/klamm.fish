@@ -277,7 +277,7 @@ complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subc
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -l json -d 'One JSON object a line, a line a member'
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from members" -s h -l help -d 'Print help'
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l topic -d 'Only these topics and partitions; may be repeated' -r
-complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l fail-above -d 'Exit with 4 where a group\'s total is above this' -r
+complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l fail-above -d 'Exit with 4 where a group\'s total is above this, or not known' -r
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -l watch -d 'Show it again and again, until interrupted or above --fail-above' -r
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -s b -l bootstrap -d 'Brokers to ask first; also unix:PATH [env: KLAMM_BOOTSTRAP] [default: localhost:9092]' -r
 complete -c klamm -n "__fish_klamm_using_subcommand groups; and __fish_seen_subcommand_from lag" -s d -l dir -d 'A log directory, klamm\'s or Apache Kafka\'s, instead of a server [env: KLAMM_DIR]' -r -F

@@ -185,6 +185,53 @@ fn patterns_find_the_topics_and_pass_over_kafkas_own() {
 }
 
 #[test]
+fn a_topic_that_is_deleted_under_a_pattern_is_no_failure() {
+    for protocol in PROTOCOLS {
+        let broker = serving();
+        broker.ask(&["topics", "create", "t2"]).well();
+        produce(&broker, 1..=3);
+        let file = broker.dir().join("lines");
+        broker.ask(&["produce", "t2", file.to_str().unwrap()]).well();
+        let mut command = klamm();
+        command.args(["consume", "^t.*", "-g", "g", "-b", broker.address(), "-X", protocol]);
+        // Nothing is committed before the topic is gone.
+        command.args(["-X", "auto.commit.interval.ms=600000"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.by_ref().take(6).map(Result::unwrap).count(), 6, "{protocol}");
+        broker.ask(&["topics", "delete", "t2", "--execute"]).well();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut words = String::new();
+        said.read_line(&mut words).unwrap();
+        assert!(words.starts_with("warning: topic t2 is gone"), "{protocol}: {words}");
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        assert_eq!((rest.as_str(), child.wait().unwrap().code()), ("", Some(0)), "{protocol}");
+        assert_eq!(total_lag(&broker), 0, "{protocol}");
+    }
+}
+
+#[test]
+fn lag_that_nobody_knows_is_no_lag_of_zero() {
+    let broker = serving();
+    produce(&broker, 1..=10);
+    assert_eq!(count(consume(&broker, &["-e", "--commit", "never"])), 10);
+    let lag = |more: &[&str]| {
+        let mut arguments = vec!["groups", "lag", "g"];
+        arguments.extend(more);
+        broker.ask(&arguments)
+    };
+    assert!(lag(&["--total", "--json"]).json()[0]["lag"].is_null());
+    assert!(lag(&["--total"]).well().ends_with("  -\n"));
+    assert!(lag(&["--fail-above", "1000"]).failed(4).contains("committed nothing"));
+    assert!(broker.ask(&["groups", "lag", "--topic", "other", "--fail-above", "9"]).well().is_empty());
+    assert_eq!(count(consume(&broker, &["-e"])), 10);
+    lag(&["--fail-above", "0"]).well();
+    assert!(lag(&["--topic", "other", "--fail-above", "9"]).failed(4).contains("not known"));
+}
+
+#[test]
 fn offsets_move_by_every_means_and_only_when_told_to() {
     let broker = serving();
     produce(&broker, 1..=20);
@@ -208,6 +255,11 @@ fn offsets_move_by_every_means_and_only_when_told_to() {
     assert_eq!(total_lag(&broker), 20);
     reset(&["--from-file", saved.to_str().unwrap(), "--execute"]).well();
     assert_eq!(total_lag(&broker), 2);
+    // They may be another group's, too.
+    let moved = broker.ask(&["groups", "reset", "h", "--from-file", saved.to_str().unwrap(), "--execute"]);
+    moved.well();
+    let of_h = broker.ask(&["groups", "lag", "h", "--total", "--json"]).json();
+    assert_eq!(of_h[0]["lag"], 2);
     let kafkas = broker.dir().join("kafkas.csv");
     std::fs::write(&kafkas, "t,0,0\nt,1,0\n").unwrap();
     reset(&["--from-file", kafkas.to_str().unwrap(), "--execute"]).well();

@@ -383,6 +383,7 @@ impl Member<'_> {
                 ));
                 self.positions.read(&partition, (to, -1));
             }
+            Pulled::Failed(partition, _) if self.lets_go(&partition) => {}
             Pulled::Failed(partition, error) => {
                 self.failed = true;
                 self.output.error(format_args!("{partition}: {error}"));
@@ -390,6 +391,27 @@ impl Member<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a partition is of a topic that a pattern found and that is deleted by now. That is no failure: it is said
+    /// once, and nothing more of it is read or committed.
+    fn lets_go(&mut self, partition: &TopicPartition) -> bool {
+        let topic = partition.topic.as_str();
+        if self.subscription.topics.contains(topic) {
+            return false;
+        }
+        if !self.positions.has(partition) {
+            return true;
+        }
+        let which = Topics::Named { names: &[topic], create: false };
+        let Ok(metadata) = self.runtime.block_on(self.cluster.metadata(which)) else { return false };
+        let found = metadata.topics.get(topic);
+        let is_gone = found.is_none_or(|found| found.error == ErrorCode::UnknownTopicOrPartition);
+        if is_gone {
+            self.output.warn(format_args!("topic {topic} is gone; the others are read on"));
+            self.positions.remove(&self.positions.of_topic(topic));
+        }
+        is_gone
     }
 
     /// Prints what was fetched, or the first part of it: a reader that takes its time keeps nobody else waiting.
@@ -490,6 +512,12 @@ impl Member<'_> {
                     self.positions.committed(partition, committed.offset);
                 }
             }
+            let is_unknown = |code: &ErrorCode| {
+                matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+            };
+            left.retain(|partition, _| {
+                !(outcomes.get(partition).is_some_and(is_unknown) && self.lets_go(partition))
+            });
             let between = |code: &ErrorCode| {
                 matches!(code, ErrorCode::RebalanceInProgress | ErrorCode::StaleMemberEpoch)
             };

@@ -61,6 +61,11 @@ impl Positions {
         }
     }
 
+    /// Those of a topic.
+    pub(super) fn of_topic(&self, topic: &str) -> Vec<TopicPartition> {
+        self.of.keys().filter(|partition| partition.topic.as_str() == topic).cloned().collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.of.is_empty()
     }

@@ -18,7 +18,9 @@ use super::view::Progress;
 /// Show how far groups are behind the ends of the logs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A partition that a member has and nothing is committed for counts from its beginning.
+A partition that a member has and nothing is committed for counts from its beginning. Where a group has committed \
+nothing and nobody in it has a partition, how far it is behind is not known: - in tables, null in JSON, and too far \
+for --fail-above.
 
 Examples:
   klamm groups lag
@@ -39,7 +41,7 @@ pub(super) struct LagArgs {
     #[arg(long)]
     total: bool,
 
-    /// Exit with 4 where a group's total is above this
+    /// Exit with 4 where a group's total is above this, or not known
     #[arg(long, value_name = "N")]
     fail_above: Option<i64>,
 
@@ -88,19 +90,16 @@ async fn look(args: &LagArgs, source: &Source, now_ms: i64, output: &mut Output)
     let (progress, some_failed) = source.progress(&views, output).await?;
     failed |= some_failed;
     let all: Vec<Progress> = progress.into_iter().flatten().filter(|one| args.shows(one)).collect();
-    let mut totals: BTreeMap<&str, i64> = views.iter().map(|view| (view.group.as_str(), 0)).collect();
+    let mut totals: Totals<'_> = views.iter().map(|view| (view.group.as_str(), None)).collect();
     for one in &all {
-        *totals.entry(&one.group).or_default() += one.lag.unwrap_or(0);
+        add(totals.entry(&one.group).or_default(), one.lag);
+    }
+    if args.groups.is_empty() && !args.topic.is_empty() {
+        // Of all groups those are meant that have something to do with these topics.
+        totals.retain(|group, _| all.iter().any(|one| one.group == *group));
     }
     print(args, &all, &totals, now_ms, output)?;
-    let mut is_above = false;
-    for (group, total) in &totals {
-        if args.fail_above.is_some_and(|most| *total > most) {
-            is_above = true;
-            let most = args.fail_above.unwrap_or(0);
-            output.error(format_args!("group {group} is {total} records behind, more than {most}"));
-        }
-    }
+    let is_above = judge(args, &all, &totals, failed, output);
     // What could not be asked may be anything: that is a failure before it is a condition.
     Ok(if failed {
         Exit::Failed
@@ -109,6 +108,53 @@ async fn look(args: &LagArgs, source: &Source, now_ms: i64, output: &mut Output)
     } else {
         Exit::Done
     })
+}
+
+/// How far each group is behind in sum, where that is known.
+type Totals<'a> = BTreeMap<&'a str, Option<i64>>;
+
+fn add(total: &mut Option<i64>, lag: Option<i64>) {
+    if let Some(lag) = lag {
+        *total = Some(total.unwrap_or(0) + lag);
+    }
+}
+
+/// Says which groups are too far behind, and of which nobody knows; true where that is too far for `--fail-above`. Where
+/// something failed, what is not known has been said.
+fn judge(
+    args: &LagArgs,
+    all: &[Progress],
+    totals: &Totals<'_>,
+    has_failed: bool,
+    output: &mut Output,
+) -> bool {
+    let mut is_above = false;
+    for (group, total) in totals {
+        let of_group = || all.iter().filter(|one| one.group == *group);
+        let lost = of_group().find(|one| one.lag.is_none() && one.member.is_some());
+        let why = match (total, lost) {
+            (_, Some(one)) => format!("{}-{} is a member's and not there", one.topic, one.partition),
+            (Some(_), None) => String::new(),
+            (None, None) if of_group().next().is_some() => {
+                "what it has committed is of partitions that are gone".to_owned()
+            }
+            (None, None) => "it has committed nothing, and nobody in it has a partition".to_owned(),
+        };
+        if let (Some(total), Some(most)) = (total, args.fail_above)
+            && *total > most
+        {
+            is_above = true;
+            output.error(format_args!("group {group} is {total} records behind, more than {most}"));
+        } else if !why.is_empty() && !has_failed {
+            let message = format!("how far group {group} is behind is not known: {why}");
+            match args.fail_above {
+                Some(_) => output.error(message),
+                None => output.warn(message),
+            }
+            is_above |= args.fail_above.is_some();
+        }
+    }
+    is_above
 }
 
 impl LagArgs {
@@ -120,7 +166,7 @@ impl LagArgs {
 fn print(
     args: &LagArgs,
     all: &[Progress],
-    totals: &BTreeMap<&str, i64>,
+    totals: &Totals<'_>,
     now_ms: i64,
     output: &mut Output,
 ) -> anyhow::Result<()> {
@@ -148,21 +194,25 @@ fn print(
     }
     if args.total {
         let mut table = Table::new(["GROUP", ">LAG"]);
-        totals.iter().for_each(|(group, total)| table.row([(*group).to_owned(), total.to_string()]));
+        totals.iter().for_each(|(group, total)| table.row([(*group).to_owned(), number(*total)]));
         return Ok(output.table(&table)?);
     }
     Ok(output.table(&progress_table(all, true))?)
+}
+
+/// A number that is known, or a dash.
+fn number(number: Option<i64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 /// Groups' progress as a table, with a total of each group where that is wanted.
 pub(super) fn progress_table(all: &[Progress], has_totals: bool) -> Table {
     let mut table =
         Table::new(["GROUP", "TOPIC", ">PARTITION", ">CURRENT", ">END", ">LAG", "MEMBER", "CLIENT", "HOST"]);
-    let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let mut total = 0;
+    let mut total = None;
     for (index, one) in all.iter().enumerate() {
-        total += one.lag.unwrap_or(0);
+        add(&mut total, one.lag);
         table.row([
             one.group.clone(),
             one.topic.clone(),
@@ -177,11 +227,11 @@ pub(super) fn progress_table(all: &[Progress], has_totals: bool) -> Table {
         let is_last = all.get(index + 1).is_none_or(|next| next.group != one.group);
         if has_totals && is_last {
             let mut cells = [const { String::new() }; 9];
-            (cells[0], cells[1], cells[5]) = (one.group.clone(), "(total)".to_owned(), total.to_string());
+            (cells[0], cells[1], cells[5]) = (one.group.clone(), "(total)".to_owned(), number(total));
             table.row(cells);
         }
         if is_last {
-            total = 0;
+            total = None;
         }
     }
     table

@@ -1,6 +1,6 @@
 //! Where a group's offsets are to be moved: what was asked for, partition by partition, within what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -96,28 +96,36 @@ struct Line {
     metadata: Option<String>,
 }
 
-/// Reads what `groups export` wrote, or Kafka's CSV: `topic,partition,offset`, `group,topic,partition,offset`. Lines of
-/// other groups are passed over.
+/// Offsets of a group, as a file has them.
+#[derive(Debug, Default)]
+pub struct FileOffsets {
+    /// By partition.
+    pub offsets: BTreeMap<TopicPartition, Committed>,
+    /// Whose they are in the file, where that is another group.
+    pub of: Option<String>,
+}
+
+/// Reads what `groups export` wrote, or Kafka's CSV: `topic,partition,offset`, `group,topic,partition,offset`. Where the
+/// file has one group, `group` stands in its place; where it has several, the lines of others are passed over.
 ///
 /// # Errors
-/// What is wrong with it, and in which line.
-pub fn parse_file(text: &str, group: &str) -> Result<BTreeMap<TopicPartition, Committed>, String> {
+/// What is wrong with it, and in which line; or which groups it has, where `group` is none of several.
+pub fn parse_file(text: &str, group: &str) -> Result<FileOffsets, String> {
+    let lines = parse_lines(text)?;
+    let groups: BTreeSet<&str> = lines.iter().filter_map(|(_, line)| line.group.as_deref()).collect();
+    let is_one = groups.len() == 1;
+    if groups.len() > 1 && !groups.contains(group) && lines.iter().all(|(_, line)| line.group.is_some()) {
+        let names: Vec<&str> = groups.into_iter().collect();
+        return Err(format!("the file has offsets of the groups {}; none of {group}", names.join(", ")));
+    }
+    let of = groups.first().filter(|of| is_one && **of != group).map(|of| (*of).to_owned());
     let mut offsets = BTreeMap::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() {
-            continue;
-        }
-        let at = |why: String| format!("line {}: {why}", index + 1);
-        let parsed = if line.starts_with('{') {
-            serde_json::from_str(line).map_err(|error| at(error.to_string()))?
-        } else {
-            parse_csv(line).map_err(at)?
-        };
-        let Line { group: of, topic, partition, offset, leader_epoch, metadata } = parsed;
+    for (number, line) in lines {
+        let at = |why: String| format!("line {number}: {why}");
+        let Line { group: of, topic, partition, offset, leader_epoch, metadata } = line;
         // What was never committed has nothing to go back to.
         let Some(offset) = offset else { continue };
-        if of.is_some_and(|of| of != group) {
+        if !is_one && of.is_some_and(|of| of != group) {
             continue;
         }
         let topic = TopicName::new(&topic).map_err(|error| at(error.to_string()))?;
@@ -134,7 +142,26 @@ pub fn parse_file(text: &str, group: &str) -> Result<BTreeMap<TopicPartition, Co
             return Err(at(format!("{partition} is named twice")));
         }
     }
-    Ok(offsets)
+    Ok(FileOffsets { offsets, of })
+}
+
+/// The lines that say something, with their numbers.
+fn parse_lines(text: &str) -> Result<Vec<(usize, Line)>, String> {
+    let mut lines = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        let at = |why: String| format!("line {}: {why}", index + 1);
+        let parsed = if line.starts_with('{') {
+            serde_json::from_str(line).map_err(|error| at(error.to_string()))?
+        } else {
+            parse_csv(line).map_err(at)?
+        };
+        lines.push((index + 1, parsed));
+    }
+    Ok(lines)
 }
 
 fn parse_csv(line: &str) -> Result<Line, String> {
@@ -184,15 +211,29 @@ mod tests {
     #[test]
     fn files_of_kafka_and_ours_are_read() {
         let kafka = "t,0,5\n\"g\",\"u\",1,7\nother,t,1,9\n";
-        let read = parse_file(kafka, "g").unwrap();
+        let read = parse_file(kafka, "g").unwrap().offsets;
         assert_eq!(read.len(), 2);
         assert_eq!((read[&partition("t", 0)].offset, read[&partition("u", 1)].offset), (5, 7));
         let ours = "{\"group\":\"g\",\"topic\":\"t\",\"partition\":0,\"offset\":5,\"leader_epoch\":2,\"metadata\":\"m\"}\n\
                     {\"group\":\"g\",\"topic\":\"t\",\"partition\":1,\"current\":6,\"lag\":3}\n\
                     {\"group\":\"g\",\"topic\":\"t\",\"partition\":2,\"current\":null}\n\n";
-        let read = parse_file(ours, "g").unwrap();
+        let read = parse_file(ours, "g").unwrap().offsets;
         let first = Committed { offset: 5, leader_epoch: 2, metadata: "m".to_owned() };
         assert_eq!((&read[&partition("t", 0)], read[&partition("t", 1)].offset, read.len()), (&first, 6, 2));
+    }
+
+    #[test]
+    fn the_one_group_of_a_file_gives_way_to_the_one_that_is_named_and_one_of_several_does_not() {
+        let json = "{\"group\":\"old\",\"topic\":\"t\",\"partition\":0,\"offset\":5}\n";
+        for one in [json, "old,t,0,5\n"] {
+            let read = parse_file(one, "new").unwrap();
+            assert_eq!((read.offsets[&partition("t", 0)].offset, read.of.as_deref()), (5, Some("old")));
+            assert_eq!(parse_file(one, "old").unwrap().of, None);
+        }
+        let several = "old,t,0,5\nother,t,0,6\n";
+        assert_eq!(parse_file(several, "other").unwrap().offsets[&partition("t", 0)].offset, 6);
+        let error = parse_file(several, "new").unwrap_err();
+        assert!(error.contains("old, other") && error.contains("new"), "{error}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::client::{Committed, Group, Identity};
 use crate::protocol::ErrorCode;
 use crate::types::{Clock, SystemClock, TopicName, TopicPartition, parse_duration, parse_time};
 
-use super::plan::{Change, Target, parse_file};
+use super::plan::{Change, FileOffsets, Target, parse_file};
 use super::source::Source;
 use super::view::GroupView;
 
@@ -22,7 +22,8 @@ use super::view::GroupView;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Nobody may be in the group: its members would commit over what is set. What lies outside of a log becomes the \
-nearest offset in it.
+nearest offset in it. A file that has one group's offsets may be taken for another group; of a file that has several, \
+the lines of the group named here count. Leader epochs are of the log that they were read from, and are left out.
 
 Examples:
   klamm groups reset billing orders --to earliest            # shows what it would change
@@ -104,7 +105,7 @@ struct To {
 /// What was asked for.
 enum Wish {
     Target(Target),
-    Offsets(BTreeMap<TopicPartition, Committed>),
+    File(FileOffsets),
 }
 
 impl To {
@@ -122,8 +123,8 @@ impl To {
             Target::TimeMs(now_ms - duration_ms(text).map_err(|error| wrong("by-duration", &error))?)
         } else if let Some(file) = &self.from_file {
             let text = read_file(file)?;
-            let offsets = parse_file(&text, group).map_err(|error| wrong("from-file", &error))?;
-            return Ok(Wish::Offsets(offsets));
+            let found = parse_file(&text, group).map_err(|error| wrong("from-file", &error))?;
+            return Ok(Wish::File(found));
         } else if self.to_earliest {
             Target::Earliest
         } else if self.to_latest {
@@ -163,6 +164,12 @@ pub(super) fn run(args: &ResetArgs, output: &mut Output) -> anyhow::Result<Exit>
     let wish = args.to.wish(&args.group, SystemClock::new().now_ms())?;
     if matches!(wish, Wish::Target(_)) && args.partitions.is_empty() && !args.all_topics {
         return Err(usage("name the topics: 'TOPIC[:PARTITIONS]…', or '--all-topics'"));
+    }
+    if let Wish::File(FileOffsets { of: Some(of), .. }) = &wish {
+        output.say(format_args!(
+            "the file has the offsets of group {of}; they are taken for group {}",
+            args.group
+        ));
     }
     if !args.execute {
         return block_on(0, async {
@@ -258,7 +265,7 @@ async fn scope(
             return Ok((committed.keys().cloned().collect(), true));
         }
         Wish::Target(_) => args.partitions.clone(),
-        Wish::Offsets(offsets) => {
+        Wish::File(FileOffsets { offsets, .. }) => {
             if offsets.is_empty() {
                 bail!("the file holds no offsets of group {}", args.group);
             }
@@ -280,7 +287,9 @@ fn wanted(
     times: &BTreeMap<TopicPartition, Result<i64, String>>,
 ) -> Result<Committed, String> {
     let target = match wish {
-        Wish::Offsets(offsets) => return Ok(offsets.get(partition).cloned().unwrap_or_default()),
+        Wish::File(FileOffsets { offsets, .. }) => {
+            return Ok(offsets.get(partition).cloned().unwrap_or_default());
+        }
         Wish::Target(target) => *target,
     };
     let offset = match target {
@@ -311,6 +320,8 @@ async fn commit(
     for change in &changes {
         let partition = TopicPartition::new(TopicName::new(&change.topic)?, change.partition);
         let metadata = change.metadata.clone();
+        // An epoch of another cluster's log, or of a topic that was deleted and made again, would have a member believe that
+        // records were taken back, or wait for a leader that does not come.
         offsets.insert(partition, Committed { offset: change.offset, leader_epoch: -1, metadata });
     }
     let outcomes = group.commit(&Identity::default(), &offsets).await?;
