@@ -432,30 +432,6 @@ async fn refusals_look_as_kafkas_do() {
     assert_eq!((answered.len(), answered[0].partitions.len()), (1, 0));
 }
 
-#[tokio::test]
-async fn coordinators_are_found_as_old_versions_say_it() {
-    let broker = broker().await;
-    let mut client = ready(&broker).await;
-    let one = |key_type: i8| FindCoordinatorRequest { key: Str::from("g"), key_type, ..Default::default() };
-    for version in 1..=3 {
-        let found = client.ask(version, &one(0)).await;
-        assert_eq!((found.error_code, found.error_message.as_deref()), (0, Some("NONE")), "{version}");
-        assert_eq!(name_of(client.ask(version, &one(2)).await.error_code), "INVALID_REQUEST", "{version}");
-    }
-    let many = |key_type: i8| FindCoordinatorRequest {
-        coordinator_keys: vec![Str::from("g")],
-        key_type,
-        ..FindCoordinatorRequest::default()
-    };
-    for (version, share) in [(4, "INVALID_REQUEST"), (5, "INVALID_REQUEST"), (6, "COORDINATOR_NOT_AVAILABLE")]
-    {
-        let found = client.ask(version, &many(0)).await.coordinators.remove(0);
-        assert_eq!(found.error_message.as_deref(), Some(""), "{version}");
-        let found = client.ask(version, &many(2)).await.coordinators.remove(0);
-        assert_eq!(name_of(found.error_code), share, "{version}");
-    }
-}
-
 /// An operator sees who had what while a group rebalances.
 #[tokio::test]
 async fn what_members_had_last_is_described_while_their_group_rebalances() {

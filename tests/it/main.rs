@@ -14,6 +14,7 @@ mod config_describe;
 mod config_table;
 mod connections;
 mod controller;
+mod coordinators;
 mod crashes;
 mod dump_segment;
 mod failed_directories;
