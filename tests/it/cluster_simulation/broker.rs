@@ -259,7 +259,8 @@ impl World {
                 self.wants(to, partition);
             } else if mixes {
                 let life = state.life_number;
-                let after = 1 + self.random.below(60) as i64;
+                // A thread may have to wait that long.
+                let after = 1 + self.random.below(1_500) as i64;
                 self.push(after, Event::Judge { node: to, life, asked });
             }
             *high_watermark = self.advance(to, partition);

@@ -141,7 +141,10 @@ fn run_all(seeds: u64, is_pursued: bool) {
 
 /// Runs seeds until one breaks something; how many it took.
 fn seeds_to_find(flaw: Flaw) {
-    let is_pursued = matches!(flaw, Flaw::AsksOnce | Flaw::IgnoresBrokerEpochs | Flaw::MarksFailedStarts);
+    let is_pursued = matches!(
+        flaw,
+        Flaw::AsksOnce | Flaw::IgnoresBrokerEpochs | Flaw::MarksFailedStarts | Flaw::MixesReplicaStates
+    );
     let how = Run { steps: number("KLAMM_STEPS", STEPS_TO_FIND), flaw: Some(flaw), is_pursued };
     let (config, seeds) = (config(), SEEDS_TO_FIND);
     let is_found = |seed: &u64| catch_unwind(AssertUnwindSafe(|| one(*seed, &config, how, false))).is_err();

@@ -306,7 +306,10 @@ impl World {
         }
         let at = if self.is_calm { 0 } else { self.random.below(self.messages.len()) };
         let message = match self.random.below(20) {
-            0 if !self.is_calm => self.messages[at].clone(),
+            // What is asked of the controller is not asked twice at a time: see `propose`.
+            0 if !self.is_calm && !matches!(self.messages[at], Message::Alter { .. }) => {
+                self.messages[at].clone()
+            }
             1 if !self.is_calm => {
                 self.messages.remove(at);
                 return;
@@ -415,9 +418,13 @@ impl World {
         self.advance(id);
     }
 
-    /// What a leader wants goes to the controller, once an epoch of the partition.
+    /// What a leader wants goes to the controller, again where it was lost; a broker has one such request on its way at
+    /// most, as Kafka's have.
     fn propose(&mut self) {
         let id = self.any();
+        if self.messages.iter().any(|it| matches!(it, Message::Alter { from, .. } if *from == id)) {
+            return;
+        }
         let view = self.view_of(id);
         let standings = |id: i32| -> Option<Standing> { view.brokers.get(&id).copied() };
         let broker = self.at(id);
