@@ -422,7 +422,11 @@ impl World {
     /// most, as Kafka's have.
     fn propose(&mut self) {
         let id = self.any();
-        if self.messages.iter().any(|it| matches!(it, Message::Alter { from, .. } if *from == id)) {
+        let is_waited_for = |it: &Message| match it {
+            Message::Alter { from: leader, .. } | Message::Altered { to: leader, .. } => *leader == id,
+            _ => false,
+        };
+        if self.messages.iter().any(is_waited_for) {
             return;
         }
         let view = self.view_of(id);
