@@ -16,8 +16,9 @@ use super::driver::{Command, Pending};
 use super::quorum::Endpoint;
 use super::{Controller, Leader};
 
-/// How long a request waits for a controller that answers.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a request waits for a controller that answers: less than the 30 seconds after which clients listen no more,
+/// who would not hear why.
+const PATIENCE: Duration = Duration::from_secs(25);
 /// How long a controller may be silent: it may have been cut off.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before somebody is asked again.
@@ -58,6 +59,17 @@ impl Channel {
         let connection = Connection::connect(&address, &self.options).await?;
         *known = Some((to.clone(), connection.clone()));
         Ok(connection)
+    }
+}
+
+/// Why nobody has decided.
+fn nobody_in_office(leader: &Leader, forwards: bool) -> String {
+    match leader.id {
+        None => "The cluster has no active controller: its quorum has no leader, as where most of the voters are away."
+            .to_owned(),
+        Some(id) if leader.is_active => format!("The active controller, node {id}, is losing its office; try again."),
+        Some(id) if !forwards => format!("This is not the active controller: node {id} is."),
+        Some(id) => format!("No active controller answers: the last one that is known is node {id}."),
     }
 }
 
@@ -102,8 +114,8 @@ impl Controller {
             }
             let clock = &self.channel.options.clock;
             if !self.forwards || clock.elapsed() >= deadline {
-                let why = "No controller has answered; try again.";
-                return self.refuse(&*request, decide, ErrorCode::NotController, why);
+                let why = nobody_in_office(&leader, self.forwards);
+                return self.refuse(&*request, decide, ErrorCode::NotController, &why);
             }
             tokio::select! {
                 _ = changes.changed() => {}

@@ -56,7 +56,7 @@ fn described(known: &QuorumDescription) -> DescribeQuorumResponse {
     let partition = PartitionData {
         partition_index: 0,
         error_code: error.code(),
-        error_message: (!known.leads).then(|| Str::from("This node does not lead the quorum.")),
+        error_message: (!known.leads).then(|| not_leading(known.leader_id)),
         leader_id: known.leader_id.unwrap_or(-1),
         leader_epoch: known.epoch,
         high_watermark: known.high_watermark.0,
@@ -71,6 +71,18 @@ fn described(known: &QuorumDescription) -> DescribeQuorumResponse {
         nodes: known.nodes.iter().map(node).collect(),
         ..Default::default()
     }
+}
+
+/// Why this node does not describe the quorum.
+fn not_leading(leader: Option<i32>) -> Str {
+    Str::from(match leader {
+        None => "The quorum has no leader, as where most of the voters are away.".to_owned(),
+        Some(id) => {
+            format!(
+                "This node does not lead the quorum and has no answer of who does: node {id}, as far as it knows."
+            )
+        }
+    })
 }
 
 fn node(voter: &Voter) -> Node {

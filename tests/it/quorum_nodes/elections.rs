@@ -4,11 +4,12 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use klamm::protocol::messages::describe_quorum_request::{DescribeQuorumRequest, PartitionData, TopicData};
 use klamm::protocol::messages::elect_leaders_request::{ElectLeadersRequest, TopicPartitions};
 use klamm::protocol::messages::produce_response::ProduceResponse;
 use nix::sys::signal::Signal;
 
-use super::nodes::{Nodes, eventually};
+use super::nodes::{METADATA_TOPIC, Nodes, eventually};
 use crate::harness::{batch, name_of, produce_request};
 
 const UNCLEAN: i8 = 1;
@@ -129,4 +130,26 @@ async fn with_too_few_in_sync_nothing_is_acknowledged_and_what_was_written_count
     nodes.partitions(fourth, "guarded", "both are in sync again", |it| it.isr_nodes.len() == 2).await;
     assert_eq!(produced(&nodes, fourth, "guarded", -1, 60_000).await, "NONE");
     assert_eq!(nodes.done(&["consume", "guarded", "-e"], ""), "guarded\n".repeat(4));
+}
+
+#[tokio::test]
+async fn who_asks_for_a_quorum_without_a_majority_hears_that_it_has_no_leader() {
+    let mut nodes = Nodes::start();
+    nodes.kill(1);
+    nodes.kill(2);
+    let topic = TopicData {
+        topic_name: METADATA_TOPIC.into(),
+        partitions: vec![PartitionData::default()],
+        ..Default::default()
+    };
+    let request = DescribeQuorumRequest { topics: vec![topic], ..Default::default() };
+    eventually("it is said", || async {
+        let answer = nodes.client(0).await.call(&request).await.unwrap();
+        let partition = &answer.topics[0].partitions[0];
+        let words = partition.error_message.as_deref().unwrap_or_default();
+        (name_of(partition.error_code) == "NOT_LEADER_OR_FOLLOWER"
+            && (words.contains("no leader") || words.contains("no answer")))
+        .then_some(())
+    })
+    .await;
 }
