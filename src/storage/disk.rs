@@ -46,7 +46,7 @@ pub enum Access {
 pub struct DirectoryEntry {
     /// The bare name. Names that are not UTF-8 are not listed: Kafka writes none.
     pub name: String,
-    /// A folder rather than a file.
+    /// A folder, or a link to one, rather than a file.
     pub is_folder: bool,
 }
 
@@ -118,6 +118,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn lock(&self, path: &Path) -> Result<Box<dyn DiskLock>, LockError>;
     /// Whether somebody else holds the lock of [`Disk::lock`]. Takes nothing and makes nothing.
     fn is_locked(&self, _path: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
+    /// Whether something that is no file has this name: a folder, a pipe, a socket, a device. To open such may never
+    /// end.
+    fn is_special(&self, _path: &Path) -> io::Result<bool> {
         Ok(false)
     }
     /// Size of the file system that holds `folder`.
@@ -342,7 +347,10 @@ impl Disk for RealDisk {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if let Ok(name) = entry.file_name().into_string() {
-                entries.push(DirectoryEntry { name, is_folder: entry.file_type()?.is_dir() });
+                let kind = entry.file_type()?;
+                let leads_to_folder =
+                    || kind.is_symlink() && fs::metadata(entry.path()).is_ok_and(|target| target.is_dir());
+                entries.push(DirectoryEntry { name, is_folder: kind.is_dir() || leads_to_folder() });
             }
         }
         Ok(entries)
@@ -418,6 +426,14 @@ impl Disk for RealDisk {
         let mut conflicting = WHOLE_FILE;
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut conflicting))?;
         Ok(conflicting.l_type != libc::F_UNLCK as libc::c_short)
+    }
+
+    fn is_special(&self, path: &Path) -> io::Result<bool> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(!metadata.is_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn space(&self, folder: &Path) -> io::Result<DiskSpace> {

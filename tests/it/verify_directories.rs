@@ -202,3 +202,72 @@ fn a_directory_that_its_broker_did_not_have_last_time_is_no_damage() {
     Server::start(&dirs[..1]).stop();
     assert!(is_sound(&dirs).contains("that directory was not among those it had"));
 }
+
+#[test]
+fn what_is_no_file_is_named_and_holds_nobody_up() {
+    for (name, what) in [
+        ("plain-0/00000000000000000000.txnindex", "a folder, where a file belongs"),
+        ("plain-0/00000000000000000000.timeindex", "not a regular file"),
+        ("plain-0/00000000000000000000.log", "not a regular file"),
+        ("cleaner-offset-checkpoint", "not a regular file"),
+        ("meta.properties", "a folder, where a file belongs"),
+    ] {
+        let (_folder, dirs) = stopped();
+        let path = home(&dirs, "plain-0").join(name);
+        let _ = fs::remove_file(&path);
+        if what.starts_with("a folder") {
+            fs::create_dir(&path).unwrap();
+        } else {
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        is_damage(&dirs, &format!("{name}: {what}"));
+        let said = verify(&["--repair"], &dirs);
+        assert!(said.out.contains(&format!("mended: {}: moved to", path.display())), "{name}: {said:?}");
+        assert!(
+            !path.is_dir()
+                && path
+                    .with_file_name(format!("{}.kept", path.file_name().unwrap().to_str().unwrap()))
+                    .exists()
+        );
+    }
+}
+
+#[test]
+fn a_log_that_is_gone_is_missed_whatever_is_left_of_its_segment() {
+    for is_clean in [true, false] {
+        let (_folder, dirs) = stopped();
+        let folder = home(&dirs, "plain-3").join("plain-3");
+        let log = folder.join("00000000000000000000.log");
+        fs::remove_file(&log).unwrap();
+        if !is_clean {
+            fs::remove_file(folder.with_file_name(".kafka_cleanshutdown")).unwrap();
+        }
+        is_damage(&dirs, "00000000000000000000.log: offset 0: it is missing, and its indexes are here");
+        let said = verify(&["--repair"], &dirs);
+        assert!(said.out.contains("00000000000000000000.index.kept"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_partition_behind_a_link_is_looked_into() {
+    let (folder, dirs) = stopped();
+    let place = home(&dirs, "plain-0").join("plain-0");
+    let elsewhere = folder.path().join("elsewhere");
+    fs::rename(&place, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
+    is_sound(&dirs);
+    let log = elsewhere.join("00000000000000000000.log");
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[70] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    is_damage(&dirs, "plain-0/00000000000000000000.log: position 0");
+}
+
+#[test]
+fn a_folder_with_nothing_of_kafkas_is_no_sound_one() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("dbus-1/session.d")).unwrap();
+    fs::write(folder.path().join("dbus-1/hosts"), "x").unwrap();
+    let said = verify(&[], &[folder.path().to_owned()]);
+    assert!(said.code == Some(1) && said.err.contains("nothing of Kafka's is here"), "{said:?}");
+}

@@ -11,8 +11,8 @@ use crate::cli::verify::{known, workers};
 use crate::storage::inspect::Content;
 use crate::storage::reader::PartitionFolder;
 use crate::storage::verify::{
-    Counts, Finding, Findings, Known, LogCheck, LogOutcome, Node, Plan, Severity, State, Surveyed, folder_of,
-    is_log_directory, state_of,
+    Counts, Finding, Findings, Known, LogCheck, LogOutcome, Node, Plan, RegularFiles, Severity, State,
+    Surveyed, folder_of, is_log_directory, state_of,
 };
 use crate::storage::{Disk, RealDisk};
 
@@ -186,7 +186,7 @@ impl Pass {
     #[must_use]
     pub fn on(disk: Arc<dyn Disk>, threads: usize) -> Self {
         Self {
-            disk,
+            disk: RegularFiles::on(disk),
             threads,
             targets: Vec::new(),
             failed: Vec::new(),

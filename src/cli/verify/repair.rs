@@ -16,7 +16,7 @@ use crate::storage::checkpoint::{
 };
 use crate::storage::disk::{DiskLock, LockError, read_small, replace_file};
 use crate::storage::verify::{
-    Done, Facts, Finding, Remedy, State, mend_checkpoints, mend_folder, mend_own, state_of,
+    Done, Facts, Finding, RegularFiles, Remedy, State, mend_checkpoints, mend_folder, mend_own, state_of,
 };
 use crate::types::{Clock, SystemClock};
 
@@ -35,6 +35,7 @@ pub(super) fn run(
     shown: report::Shown,
     output: &mut Output,
 ) -> anyhow::Result<Exit> {
+    let disk: &Arc<dyn Disk> = &(RegularFiles::on(Arc::clone(disk)) as Arc<dyn Disk>);
     let mut pass = Pass::on(Arc::clone(disk), threads);
     let mut places: Vec<Place> = Vec::new();
     for path in paths {

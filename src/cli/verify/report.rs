@@ -69,7 +69,8 @@ pub(super) fn conclude(
         ));
     }
     // A wrong path must not pass for a sound directory.
-    let strange: Vec<&Checked> = checked.iter().filter(|one| (one.logs, one.files) == (0, 0)).collect();
+    let is_strange = |one: &&Checked| one.files == 0 && one.counts.batches == 0 && one.damage == 0;
+    let strange: Vec<&Checked> = checked.iter().filter(is_strange).collect();
     for one in &strange {
         output.error(format_args!("{}: nothing of Kafka's is here", near(&one.target).display()));
     }

@@ -93,6 +93,9 @@ impl Plan {
                     plan.present.insert(folder.partition.clone());
                     plan.folders.push(folder);
                 }
+                _ if Content::of(&entry.name).is_some() && disk.is_special(&path)? => {
+                    plan.findings.push(Finding::no_file(path, entry.is_folder));
+                }
                 _ if entry.is_folder => {
                     let what = "not a partition's folder";
                     plan.findings

@@ -166,6 +166,12 @@ impl Finding {
         Self { severity: Severity::Damage, file, position: None, offset: None, what, remedy }
     }
 
+    /// No file, where one belongs.
+    pub(super) fn no_file(path: PathBuf, is_folder: bool) -> Self {
+        let what = if is_folder { "a folder, where a file belongs" } else { "not a regular file" };
+        Self::damage(path, what, Remedy::PutAside("no broker can read it"))
+    }
+
     /// The same, as bad as `severity`.
     #[must_use]
     pub fn as_bad_as(mut self, severity: Severity) -> Self {

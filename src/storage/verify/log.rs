@@ -1,5 +1,6 @@
 //! One partition's folder: what is in it, the units that it is read in, and what they come to.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -253,7 +254,9 @@ impl Names {
         for entry in disk.list(folder)? {
             let path = folder.join(&entry.name);
             names.files += u64::from(!entry.is_folder);
-            if entry.is_folder {
+            if Content::of(&entry.name).is_some() && disk.is_special(&path)? {
+                findings.push(Finding::no_file(path, entry.is_folder));
+            } else if entry.is_folder {
                 let what = "a folder, where a partition has none";
                 findings.push(Finding::damage(path, what, Remedy::Nothing).as_bad_as(Severity::Note));
             } else if let Some((base, suffix)) = parse_file_name(&entry.name) {
@@ -292,8 +295,11 @@ impl Names {
             }
         } else if name.ends_with(KEPT_SUFFIX) {
             findings.push(note("kept by a repair", Remedy::Nothing));
-        } else if state != State::Running {
-            findings.push(note("not a file of Kafka's", Remedy::Nothing));
+        } else {
+            self.files -= 1;
+            if state != State::Running {
+                findings.push(note("not a file of Kafka's", Remedy::Nothing));
+            }
         }
     }
 }
@@ -340,14 +346,31 @@ fn check_last_snapshot(context: &Context, end: Offset, findings: &mut Findings) 
 }
 
 fn check_orphans(context: &Context, names: &Names, findings: &mut Findings) {
-    for &(base, suffix) in &names.indexes {
-        if context.segments.binary_search_by_key(&base, |segment| segment.base).is_err() {
-            let what = "an index without its log";
-            let finding = Finding::damage(context.path(base, suffix), what, Remedy::Passes);
-            if context.state != State::Running {
-                findings.push(finding.as_bad_as(context.severity_of_files()));
-            }
-        }
+    const ADVICE: &str = "the records in it are lost here; a backup or another replica has them";
+    let is_orphan = |base: &Offset| context.segments.binary_search_by_key(base, |one| one.base).is_err();
+    let orphans = names.indexes.iter().filter(|(base, _)| is_orphan(base));
+    if context.state == State::Running {
+        return;
+    }
+    let mut missing = BTreeSet::new();
+    for &(base, suffix) in orphans {
+        let finding = Finding::damage(
+            context.path(base, suffix),
+            "an index without its log",
+            Remedy::PutAside("its log is gone"),
+        );
+        findings.push(finding.as_bad_as(context.severity_of_files()));
+        missing.insert(base);
+    }
+    for base in missing {
+        // What retention deletes may leave indexes before the first segment, where a kill came between.
+        let was_flushed =
+            base >= context.log_start && context.recovery_point.is_some_and(|point| point > base);
+        let severity = if was_flushed { Severity::Damage } else { context.severity_of_files() };
+        let path = context.path(base, Suffix::Log);
+        let finding =
+            Finding::damage(path, "it is missing, and its indexes are here", Remedy::Person(ADVICE));
+        findings.push(finding.of(base).as_bad_as(severity));
     }
 }
 

@@ -101,7 +101,7 @@ fn mend_logs(disk: &Arc<dyn Disk>, folder: &Path, findings: &[&Finding]) -> io::
     let mut logs: BTreeMap<&Path, Vec<&Finding>> = BTreeMap::new();
     for finding in findings {
         let is_log = finding.file.extension().is_some_and(|extension| extension == "log");
-        if is_log && finding.remedy.mends() {
+        if is_log && finding.position.is_some() && finding.remedy.mends() {
             logs.entry(&finding.file).or_default().push(finding);
         }
     }
