@@ -23,7 +23,10 @@ const SOFTWARE_FROM: i16 = 3;
 pub fn handle(node: &Node, session: &mut Session, call: &Call) -> Result<Reply, DecodeError> {
     Ok(match greeted(session, call)? {
         true => call.reply(&response(dispatch::served(), &node.controller, supported(node))),
-        false => call.reply(&invalid()),
+        false => call.reply(&ApiVersionsResponse {
+            error_code: code(ErrorCode::InvalidRequest),
+            ..ApiVersionsResponse::default()
+        }),
     })
 }
 
@@ -37,9 +40,8 @@ pub fn of_controller(
     session: &mut Session,
     call: &Call,
 ) -> Result<Reply, DecodeError> {
-    if !greeted(session, call)? {
-        return Ok(call.reply(&invalid()));
-    }
+    // Nodes of the quorum ask without saying what they are.
+    greeted(session, call)?;
     let features = supported_features().map(|(name, min_version, max_version)| SupportedFeatureKey {
         name: name.into(),
         min_version,
@@ -58,10 +60,6 @@ fn greeted(session: &mut Session, call: &Call) -> Result<bool, DecodeError> {
     }
     session.greet(name, version);
     Ok(true)
-}
-
-fn invalid() -> ApiVersionsResponse {
-    ApiVersionsResponse { error_code: code(ErrorCode::InvalidRequest), ..ApiVersionsResponse::default() }
 }
 
 /// The answer to a version that does not exist: version 0, with the versions of ApiVersions itself, so that
