@@ -17,7 +17,7 @@ impl World {
         }
         self.calm_down();
         let last = self.steps + RECOVERY_STEPS;
-        while !self.is_excused && !(self.steps.is_multiple_of(64) && self.is_well()) {
+        while !(self.is_excused || self.steps.is_multiple_of(64) && self.is_well()) {
             if self.steps > last {
                 self.broken(&format!("the replicas do not come together: {}", self.standing()));
             }
