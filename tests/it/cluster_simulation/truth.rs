@@ -19,7 +19,7 @@ pub struct Truth {
     pub newest_leader_epoch: i32,
     /// The event with which something was committed last.
     committed_step: u64,
-    /// The leader's epoch for which nobody eligible was left, and the last known leader taken.
+    /// The first leader's epoch, since then, for which nobody eligible was left, and the last known leader taken.
     last_known_epoch: Option<i32>,
 }
 
@@ -37,14 +37,14 @@ impl Truth {
 
     /// Nobody in sync and nobody eligible was left: who led last leads from `epoch` on, whatever it has (KIP-966).
     pub fn take_last_known(&mut self, epoch: i32) {
-        self.last_known_epoch = Some(epoch);
+        self.last_known_epoch.get_or_insert(epoch);
     }
 
     /// Whether the leader of `epoch` may lack what was committed: as many as must be in sync have stopped uncleanly since
     /// then, and the last known leader was all that was left.
     pub fn is_excused(&self, epoch: i32, unclean_ends: impl Iterator<Item = u64>, min_isr: usize) -> bool {
         let since = unclean_ends.filter(|step| *step >= self.committed_step).count();
-        self.last_known_epoch == Some(epoch) && since >= min_isr
+        self.last_known_epoch.is_some_and(|first| first <= epoch) && since >= min_isr
     }
 
     /// Every ISR that a leader counts by is one that the controller decided.
@@ -116,7 +116,7 @@ impl World {
         let known = truth.committed.len();
         let mut outcome = truth.commit(replica);
         if truth.committed.len() > known {
-            truth.committed_step = self.steps;
+            (truth.committed_step, truth.last_known_epoch) = (self.steps, None);
         }
         if let (Ok(()), Role::Leader(leader)) = (&outcome, &replica.role) {
             outcome = truth.check_isr(leader);
