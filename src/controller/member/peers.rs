@@ -168,7 +168,13 @@ async fn ask(
             Ok(update::answered(&connection.call(&update::request(asked, cluster_id)).await?))
         }
         Request::ApiVersions => {
-            let answer = connection.call(&ApiVersionsRequest::default()).await?;
+            // Whoever does not say what it is is refused by some.
+            let request = ApiVersionsRequest {
+                client_software_name: "klamm".into(),
+                client_software_version: env!("CARGO_PKG_VERSION").into(),
+                ..ApiVersionsRequest::default()
+            };
+            let answer = connection.call(&request).await?;
             let supported =
                 answer.supported_features.iter().find(|feature| &*feature.name == "kraft.version");
             let kraft_versions = supported.map_or((0, 0), |known| (known.min_version, known.max_version));
