@@ -172,8 +172,10 @@ pub(super) async fn register_controller(
 /// Tells the controller that this broker lives, until it stops.
 pub(super) async fn run(node: Arc<Node>, mut registration: Registration) {
     let mut failed_directories = node.failures.known.subscribe();
+    let mut leader = node.controller.leader();
     loop {
         failed_directories.mark_unchanged();
+        leader.mark_unchanged();
         let answer = tokio::select! {
             answer = node.controller.heartbeat(heartbeat(&node, &registration, false)) => answer,
             () = node.stopping() => return,
@@ -205,6 +207,8 @@ pub(super) async fn run(node: Arc<Node>, mut registration: Registration) {
             () = node.clock.wait(pause) => {}
             // The leaderships in one that has failed do not wait; the sender lives in this node.
             Ok(()) = failed_directories.changed() => {}
+            // A new controller notices at once that this broker is gone only if it has heard from it.
+            Ok(()) = leader.changed() => {}
             () = node.stopping() => return,
         }
     }

@@ -90,6 +90,9 @@ impl World {
         match reply {
             Some(Reply::Registered(answer)) if answer.error_code == 0 && state.life == Life::Registering => {
                 state.life = Life::Registered(answer.broker_epoch);
+                if state.clean_mark.is_none() {
+                    state.unclean_start = Some(self.steps);
+                }
                 self.apply(node);
             }
             Some(Reply::Beaten(answer)) if state.broker_epoch().is_some() => {
@@ -180,9 +183,9 @@ impl World {
         let truth = &mut self.truths[replica.topic].1[partition];
         let outcome = truth.take_office(registered.leader_epoch, replica);
         let (epoch, end) = (registered.leader_epoch, replica.end());
-        let unclean_ends =
-            registered.replicas.iter().filter_map(|id| self.nodes[*id as usize - 1].unclean_end);
-        if outcome.is_err() && truth.is_excused(epoch, unclean_ends, self.min_isr) {
+        let unclean_starts =
+            registered.replicas.iter().filter_map(|id| self.nodes[*id as usize - 1].unclean_start);
+        if outcome.is_err() && truth.is_excused(epoch, unclean_starts, self.min_isr) {
             self.note(|| format!("node {} leads {TOPIC}-{partition} without what was committed", node + 1));
             self.is_excused = true;
             return;

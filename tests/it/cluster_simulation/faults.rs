@@ -191,9 +191,6 @@ impl World {
         self.nodes[node].quorum = None;
         self.nodes[node].term = None;
         self.nodes[node].ended_life = self.nodes[node].life_number;
-        if self.nodes[node].clean_mark.is_none() {
-            self.nodes[node].unclean_end = Some(self.steps);
-        }
         let directory = std::rc::Rc::clone(&self.nodes[node].directory);
         directory.borrow_mut().crash(kept.min(usize::MAX >> 8));
         for partition in 0..PARTITIONS {

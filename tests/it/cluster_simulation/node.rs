@@ -48,8 +48,8 @@ pub struct Node {
     pub life_number: u32,
     /// The same for its part in the quorum, which may begin anew in a process that goes on.
     pub quorum_life: u32,
-    /// The event with which it ended uncleanly last.
-    pub unclean_end: Option<u64>,
+    /// The event with which it was registered last after it had ended uncleanly.
+    pub unclean_start: Option<u64>,
     /// The last life that has ended: no ISR that it asked for is taken afterwards.
     pub ended_life: u32,
     pub paused_until: i64,
@@ -90,7 +90,7 @@ impl Node {
             quorum: None,
             life_number: 0,
             quorum_life: 0,
-            unclean_end: None,
+            unclean_start: None,
             ended_life: 0,
             paused_until: 0,
             skew_ms: 0,

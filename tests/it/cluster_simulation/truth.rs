@@ -40,10 +40,10 @@ impl Truth {
         self.last_known_epoch.get_or_insert(epoch);
     }
 
-    /// Whether the leader of `epoch` may lack what was committed: as many as must be in sync have stopped uncleanly since
-    /// then, and the last known leader was all that was left.
-    pub fn is_excused(&self, epoch: i32, unclean_ends: impl Iterator<Item = u64>, min_isr: usize) -> bool {
-        let since = unclean_ends.filter(|step| *step >= self.committed_step).count();
+    /// Whether the leader of `epoch` may lack what was committed: as many as must be in sync were registered since then
+    /// after they had ended uncleanly, and the last known leader was all that was left.
+    pub fn is_excused(&self, epoch: i32, unclean_starts: impl Iterator<Item = u64>, min_isr: usize) -> bool {
+        let since = unclean_starts.filter(|step| *step >= self.committed_step).count();
         self.last_known_epoch.is_some_and(|first| first <= epoch) && since >= min_isr
     }
 
