@@ -143,6 +143,7 @@ impl World {
     /// Every change of a partition is one that may be: epochs grow, the leader is in sync and serves, nobody leads who
     /// may lack what was committed.
     fn check_step(&mut self, before: &Image, after: &Image) {
+        self.note_unclean_starts(before, after);
         let Some(topic) = after.topic(TOPIC) else { return };
         let earlier = before.topic_by_id(topic.id);
         if earlier.is_some_and(|earlier| Arc::ptr_eq(earlier, topic)) && before.brokers() == after.brokers() {
@@ -177,13 +178,25 @@ impl World {
                 let truth = &mut truths[*index as usize];
                 truth.register(now);
                 let was_last_known = |then: &PartitionRegistration| {
-                    then.isr.is_empty()
-                        && then.eligible_leader_replicas.is_empty()
+                    !then.isr.contains(&now.leader)
+                        && !then.eligible_leader_replicas.contains(&now.leader)
                         && then.last_known_elr.contains(&now.leader)
                 };
                 if now.leader != -1 && then.is_some_and(was_last_known) {
                     truth.take_last_known(now.leader_epoch);
                 }
+            }
+        }
+    }
+
+    /// Whoever is registered as another process than before, and did not end cleanly, may have lost what it had.
+    fn note_unclean_starts(&mut self, before: &Image, after: &Image) {
+        for (id, broker) in after.brokers() {
+            let state = &mut self.nodes[*id as usize - 1];
+            let is_newly_registered = before.broker(*id).is_none_or(|known| known.epoch != broker.epoch);
+            let is_this_life = broker.incarnation_id == state.incarnation;
+            if is_newly_registered && is_this_life && state.clean_mark.is_none() {
+                state.unclean_start = Some(self.steps);
             }
         }
     }

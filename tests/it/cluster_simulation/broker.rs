@@ -90,9 +90,6 @@ impl World {
         match reply {
             Some(Reply::Registered(answer)) if answer.error_code == 0 && state.life == Life::Registering => {
                 state.life = Life::Registered(answer.broker_epoch);
-                if state.clean_mark.is_none() {
-                    state.unclean_start = Some(self.steps);
-                }
                 self.apply(node);
             }
             Some(Reply::Beaten(answer)) if state.broker_epoch().is_some() => {
