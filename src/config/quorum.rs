@@ -34,6 +34,8 @@ pub struct QuorumConfig {
     pub request_timeout_ms: i64,
     /// `controller.quorum.retry.backoff.ms`
     pub retry_backoff_ms: i64,
+    /// `controller.quorum.auto.join.enable`
+    pub joins: bool,
     /// `controller.quorum.fetch.max.bytes`
     pub fetch_bytes_max: usize,
 }
@@ -75,6 +77,12 @@ impl QuorumConfig {
                 "a controller of several needs a listener of its own: controller.listener.names, listeners";
             return Err(ConfigError::Conflict(why.to_owned()));
         }
+        let joins = layers.boolean("controller.quorum.auto.join.enable")?;
+        if joins && !is_controller {
+            let why =
+                "controller.quorum.auto.join.enable is for nodes with the role controller in process.roles";
+            return Err(ConfigError::Conflict(why.to_owned()));
+        }
         let is_listed = node_id.is_none_or(|id| voters.iter().any(|(voter, _)| *voter == id));
         if !voters.is_empty() && is_listed != is_controller {
             return Err(ConfigError::Conflict(format!(
@@ -95,6 +103,7 @@ impl QuorumConfig {
             fetch_timeout_ms: layers.integer("controller.quorum.fetch.timeout.ms")?,
             request_timeout_ms: layers.integer("controller.quorum.request.timeout.ms")?,
             retry_backoff_ms: layers.integer("controller.quorum.retry.backoff.ms")?,
+            joins,
             fetch_bytes_max: layers.size("controller.quorum.fetch.max.bytes")?,
         }))
     }

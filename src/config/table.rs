@@ -18,7 +18,6 @@ use super::key::Valid::{
 };
 
 // Parts that are still to come; the words complete "klamm does not have … yet".
-const AUTO_JOIN: &str = "controllers that make themselves voters";
 const AUTHORIZER: &str = "an authorizer";
 const CONNECTION_RATE: &str = "a limit on the rate of new connections";
 const CORDONED: &str = "cordoned log directories";
@@ -202,7 +201,7 @@ pub static KEYS: &[ConfigKey] = &[
         "How often the controller logs how long its events take.").internal(),
     broker("controller.quorum.append.linger.ms", Int, is("25"), AtLeast(0), Medium, ReadOnly, NoEffect(GATHERED),
         "How long the quorum's leader gathers records before it writes them."),
-    broker("controller.quorum.auto.join.enable", Boolean, is("false"), Any, Low, ReadOnly, Waits(AUTO_JOIN),
+    broker("controller.quorum.auto.join.enable", Boolean, is("false"), Any, Low, ReadOnly, LoneNode,
         "Whether a controller adds itself to the quorum's voters."),
     broker("controller.quorum.bootstrap.servers", List, is(""), NonEmptyList, High, ReadOnly, LoneNode,
         "Where the quorum of controllers is found; a lone node may name its own controller listener."),

@@ -14,13 +14,14 @@ use tokio::task::JoinSet;
 
 use crate::net::outgoing::{Address, Connection, ConnectionError, ConnectionOptions};
 use crate::protocol::ErrorCode;
+use crate::protocol::messages::add_raft_voter_request::AddRaftVoterRequest;
 use crate::protocol::messages::api_versions_request::ApiVersionsRequest;
 use crate::protocol::messages::fetch_request::FetchRequest;
 use crate::types::Clock;
 
 use super::super::driver::Command;
 use super::super::error::ControllerError;
-use super::super::quorum::wire::{begin, end, fetch, snapshot, update, vote};
+use super::super::quorum::wire::{add, begin, end, fetch, snapshot, update, vote};
 use super::super::quorum::{CallFailure, Endpoint, Request, Response};
 use super::MemberCommand;
 
@@ -166,6 +167,12 @@ async fn ask(
         }
         Request::UpdateVoter(asked) => {
             Ok(update::answered(&connection.call(&update::request(asked, cluster_id)).await?))
+        }
+        Request::AddVoter(asked) => {
+            let version = connection.version_of::<AddRaftVoterRequest>(i16::MAX)?;
+            let request = add::request(asked, cluster_id, version);
+            let pending = connection.start(&request, version, options.request_timeout)?;
+            Ok(add::answered(&pending.answer().await?))
         }
         Request::ApiVersions => {
             // Whoever does not say what it is is refused by some.

@@ -8,7 +8,7 @@ use crate::types::Offset;
 
 use super::Quorum;
 use super::log::{AppendRefused, LogFailure, QuorumLog};
-use super::message::{Content, EpochEnd, FetchSnapshot, Fetched, Leadership, Request, UpdateVoter};
+use super::message::{AddVoter, Content, EpochEnd, FetchSnapshot, Fetched, Leadership, Request, UpdateVoter};
 use super::role::Role;
 use super::voters::Voter;
 
@@ -34,8 +34,8 @@ impl<L: QuorumLog> Quorum<L> {
             return if matches!(self.role, Role::Follower(_)) { Ok(()) } else { self.tick(now_ms) };
         }
         let download = following.download;
-        if let Some(update) = self.update_due(now_ms) {
-            self.send(now_ms, leader_id, endpoint, Request::UpdateVoter(update));
+        if let Some(request) = self.place_due(now_ms) {
+            self.send(now_ms, leader_id, endpoint, request);
             return Ok(());
         }
         let request = match download {
@@ -53,8 +53,9 @@ impl<L: QuorumLog> Quorum<L> {
     }
 
     /// A voter that listens elsewhere than its leader knows says so, between two fetches; so does one whose directory was
-    /// lost, and that has everything again: its leader gives it its place back.
-    fn update_due(&mut self, now_ms: i64) -> Option<UpdateVoter> {
+    /// lost, and that has everything again: its leader gives it its place back. One that never voted asks for its vote,
+    /// where it was told to (`controller.quorum.auto.join.enable`).
+    fn place_due(&mut self, now_ms: i64) -> Option<Request> {
         if self.membership.kraft_version() < 1 || self.endpoints.is_empty() {
             return None;
         }
@@ -63,6 +64,8 @@ impl<L: QuorumLog> Quorum<L> {
             endpoints: self.endpoints.clone(),
             kraft_versions: super::change::KRAFT_VERSIONS,
         };
+        let (joins, epoch) = (self.settings.joins && self.may_vote, self.state.epoch);
+        let mut is_asked_for = false;
         let is_due = match self.membership.voters().get(self.local.id) {
             Some(known) if known.key == self.local => {
                 self.takes_place_back = false;
@@ -70,10 +73,14 @@ impl<L: QuorumLog> Quorum<L> {
             }
             Some(known) if known.key.matches(&self.local) => false,
             Some(_) => {
-                self.takes_place_back = self.may_vote && self.membership.is_configured(self.local.id);
+                let is_expected = joins || self.membership.is_configured(self.local.id);
+                self.takes_place_back = self.may_vote && is_expected;
                 self.takes_place_back
             }
-            None => self.takes_place_back,
+            None => {
+                is_asked_for = joins && !self.takes_place_back;
+                joins || self.takes_place_back
+            }
         };
         if !is_due {
             return None;
@@ -87,7 +94,11 @@ impl<L: QuorumLog> Quorum<L> {
             return None;
         }
         following.update_due_ms = now_ms + UPDATE_EVERY_MS;
-        Some(UpdateVoter { epoch: self.state.epoch, voter })
+        Some(if is_asked_for {
+            Request::AddVoter(AddVoter { voter, timeout_ms: self.settings.request_timeout_ms })
+        } else {
+            Request::UpdateVoter(UpdateVoter { epoch, voter })
+        })
     }
 
     /// What came of a fetch.

@@ -41,6 +41,8 @@ pub enum Request {
     FetchSnapshot(FetchSnapshot),
     /// UpdateRaftVoter (82): a voter's own endpoints and versions, as they are now.
     UpdateVoter(UpdateVoter),
+    /// AddRaftVoter (80): a node that does not vote asks for its own vote (KIP-1186).
+    AddVoter(AddVoter),
     /// ApiVersions (18), to learn whether a voter to be added knows `kraft.version` 1.
     ApiVersions,
 }
@@ -127,6 +129,15 @@ pub struct UpdateVoter {
     pub epoch: LeaderEpoch,
     /// The voter as it is now.
     pub voter: Voter,
+}
+
+/// See [`Request::AddVoter`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddVoter {
+    /// Who asks.
+    pub voter: Voter,
+    /// Given up by the leader after so long.
+    pub timeout_ms: i64,
 }
 
 /// Who leads, as far as whoever answers knows.

@@ -28,14 +28,15 @@ pub use change::VoterChangeRequest;
 pub use leader::ReplicaProgress;
 pub use log::{AppendRefused, ElectionState, LogFailure, QuorumLog, SnapshotPart};
 pub use message::{
-    BeginEpoch, Content, EndEpoch, EpochEnd, Fetch, FetchSnapshot, Fetched, Leadership, Request, Response,
-    SnapshotId, UpdateVoter, Vote,
+    AddVoter, BeginEpoch, Content, EndEpoch, EpochEnd, Fetch, FetchSnapshot, Fetched, Leadership, Request,
+    Response, SnapshotId, UpdateVoter, Vote,
 };
 pub use voters::{Endpoint, Membership, ReplicaKey, Voter, VoterSet};
 
 use role::{Calls, Draw, Role};
 
-/// How long things may take, in milliseconds, by the names of Kafka's configuration.
+/// How long things may take, in milliseconds, and what else a node of the quorum is told, by the names of Kafka's
+/// configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct QuorumSettings {
     /// `controller.quorum.election.timeout.ms`: without a leader for so long, and up to as long again, a voter stands.
@@ -52,6 +53,8 @@ pub struct QuorumSettings {
     pub fetch_wait_ms_max: i64,
     /// How many bytes a fetch takes.
     pub fetch_bytes_max: usize,
+    /// `controller.quorum.auto.join.enable`: a controller that does not vote asks for its vote once it has the log.
+    pub joins: bool,
 }
 
 impl Default for QuorumSettings {
@@ -64,6 +67,7 @@ impl Default for QuorumSettings {
             retry_backoff_ms: 20,
             fetch_wait_ms_max: 500,
             fetch_bytes_max: 8 << 20,
+            joins: false,
         }
     }
 }
@@ -226,6 +230,10 @@ impl<L: QuorumLog> Quorum<L> {
                 self.answer(token, response);
             }
             Request::UpdateVoter(update) => self.update_voter_requested(now_ms, token, update)?,
+            Request::AddVoter(AddVoter { voter, timeout_ms }) => {
+                let add = VoterChangeRequest::Add { voter, timeout_ms, ack_when_committed: false };
+                self.change_voters(now_ms, token, add)?;
+            }
             Request::ApiVersions => self.answer(
                 token,
                 Response::ApiVersions { error: ErrorCode::None, kraft_versions: change::KRAFT_VERSIONS },

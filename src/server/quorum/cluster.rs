@@ -85,6 +85,7 @@ pub fn member(quorum: &QuorumConfig, config: &BrokerConfig) -> MemberOptions {
             request_timeout_ms: quorum.request_timeout_ms,
             retry_backoff_ms: quorum.retry_backoff_ms,
             fetch_bytes_max: quorum.fetch_bytes_max,
+            joins: quorum.joins,
             ..QuorumSettings::default()
         },
     }

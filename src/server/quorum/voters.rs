@@ -122,22 +122,8 @@ pub fn add(controller: &Controller, cluster_id: &str, mut call: Call) -> Result<
         {
             return call.answer(&response);
         }
-        let endpoint = |listener: &crate::protocol::messages::add_raft_voter_request::Listener| Endpoint {
-            name: listener.name.to_string(),
-            host: listener.host.to_string(),
-            port: listener.port,
-        };
-        let change = VoterChangeRequest::Add {
-            voter: Voter {
-                key: ReplicaKey::new(request.voter_id, request.voter_directory_id),
-                endpoints: request.listeners.iter().map(endpoint).collect(),
-                kraft_versions: (0, 1),
-            },
-            timeout_ms: i64::from(request.timeout_ms),
-            ack_when_committed: request.ack_when_committed,
-        };
         let (code, error_message) = match checked {
-            Ok(()) => changed(&controller, change).await,
+            Ok(()) => changed(&controller, wire::add::asked(&request)).await,
             Err(refused) => refused,
         };
         let error_code = code.code();

@@ -121,9 +121,14 @@ def voters_come_and_go(tools, to, cluster, folder):
     tools.out("metadata-quorum", *to, "--command-config", properties, "add-controller")
     # An election may fall upon it, too.
     comes_to("Follower", "Leader")
-    tools.out("metadata-quorum", *to, "remove-controller", "--controller-id", "4", "--controller-directory-id", directory)
+    remove = ("remove-controller", "--controller-id", "4", "--controller-directory-id", directory)
+    tools.out("metadata-quorum", *to, *remove)
     comes_to("Observer")
     cluster.stop_node(4)
+    cluster.start(4, args=("--config", properties, "--set", "controller.quorum.auto.join.enable=true"))
+    comes_to("Follower", "Leader")
+    cluster.stop_node(4)
+    tools.out("metadata-quorum", *to, *remove)
     out = tools.out("cluster", "unregister", *to, "--id", "4")
     expect_in("unregistered", "4", out)
 
@@ -302,7 +307,7 @@ def cases(world, book):
     case("kafka-leader-election of one that was not in sync", leaders_that_were_not_in_sync, tools, to, cluster)
     case("kafka-configs of any broker", configs_are_set, tools, to)
     case("kafka-log-dirs, kafka-cluster, kafka-features", directories_cluster_and_features, tools, to, cluster)
-    case("kafka-metadata-quorum add-controller, remove-controller; kafka-cluster unregister", voters_come_and_go, tools, to, cluster, world.folder)
+    case("kafka-metadata-quorum add-controller, remove-controller; a controller that joins; kafka-cluster unregister", voters_come_and_go, tools, to, cluster, world.folder)
     for kind, whom in (("kcat", "leader"), ("java", "coordinator")):
         case(f"{kind} in a group whose {whom} is killed", group_survives, world, cluster, kind, whom)
     case("kafka-dump-log, kafka-metadata-shell", metadata_is_read, tools, cluster)

@@ -125,6 +125,22 @@ fn kip_853_a_voter_that_lost_its_directory_gets_its_place_back() {
     }
 }
 
+#[test]
+fn kip_1186_a_controller_asks_for_its_vote_where_it_is_told_to() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 1, 2, Weather { loss: 0, faults: 1, changes: false }, false, None);
+        world.calm_down();
+        world.run_for(20_000);
+        assert!(world.votes(0, 1), "seed {seed}: nobody joins who was not told to");
+        world.let_join();
+        world.run_for(20_000);
+        assert!((0..3).all(|node| world.votes(node, 3)), "seed {seed}");
+        world.wipe(1);
+        world.run_for(60_000);
+        assert!(world.votes(1, 3), "seed {seed}: it has no vote");
+    }
+}
+
 /// While all is well nobody who is no voter brings the quorum into another epoch.
 #[test]
 fn s1_8_a_stranger_who_claims_to_lead_or_to_stand_is_not_heard() {

@@ -1,6 +1,6 @@
 //! What the nodes say, encoded and decoded as Kafka's messages on the way.
 
-use klamm::controller::quorum::{Request, Response, wire};
+use klamm::controller::quorum::{AddVoter, Request, Response, VoterChangeRequest, wire};
 use klamm::protocol::{Decoder, Message, encode_to_bytes};
 
 const CLUSTER: &str = "simulated-cluster-0001";
@@ -40,6 +40,16 @@ pub fn request(request: Request) -> Request {
         }
         Request::UpdateVoter(update) => {
             Request::UpdateVoter(wire::update::asked(&sent(&wire::update::request(&update, CLUSTER))))
+        }
+        Request::AddVoter(add) => {
+            let message = sent(&wire::add::request(&add, CLUSTER, 1));
+            let VoterChangeRequest::Add { voter, timeout_ms, ack_when_committed } =
+                wire::add::asked(&message)
+            else {
+                unreachable!("a request to add is one");
+            };
+            assert!(!ack_when_committed);
+            Request::AddVoter(AddVoter { voter, timeout_ms })
         }
         Request::ApiVersions => Request::ApiVersions,
     }

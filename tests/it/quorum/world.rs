@@ -121,6 +121,8 @@ pub struct World {
     calm: bool,
     /// Messages are encoded and decoded on their way.
     encoded: bool,
+    /// Whether controllers that do not vote ask for their votes (KIP-1186).
+    joins: bool,
     /// When a voter was last added or removed.
     changed_at: i64,
     pub steps: u64,
@@ -194,6 +196,7 @@ impl World {
             calm: false,
             encoded: seed.is_multiple_of(8),
             changed_at: i64::MIN / 2,
+            joins: weather.changes && seed.is_multiple_of(3),
             steps: 0,
         };
         for node in 0..world.nodes.len() {
@@ -261,7 +264,7 @@ impl World {
             membership: directory.membership(configured),
             state: directory.state,
             may_vote: directory.may_vote,
-            settings: QuorumSettings::default(),
+            settings: QuorumSettings { joins: self.joins, ..QuorumSettings::default() },
             seed,
         };
         drop(directory);
@@ -605,6 +608,14 @@ impl World {
             self.step();
         }
         self.check_leader_completeness();
+    }
+
+    /// Has all nodes that do not vote ask for their votes, once they are started again.
+    pub fn let_join(&mut self) {
+        self.joins = true;
+        for node in 0..self.nodes.len() {
+            self.crash(node);
+        }
     }
 
     /// How many batches were agreed on.

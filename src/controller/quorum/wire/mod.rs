@@ -117,6 +117,7 @@ macro_rules! named {
     };
 }
 
+pub mod add;
 pub mod begin;
 pub mod end;
 pub mod fetch;
