@@ -1,4 +1,5 @@
-//! How fast `klamm verify` reads, beside CRC-32C alone over the same bytes, mapped from the page cache.
+//! How fast `klamm verify` reads, beside CRC-32C alone over the same bytes in the page cache: mapped anew each time, and
+//! read piece by piece.
 //!
 //! `cargo bench --bench verify` writes logs of two shapes into `$TMPDIR`; `cargo bench --bench verify -- DIR` takes a
 //! directory instead and prints one JSON object. Both sides take turns; the figures are medians of one run. Verifying
@@ -8,12 +9,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark fails by panicking and prints")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use klamm::cli::output::Output;
 use klamm::cli::verify::Pass;
 use klamm::record::{BatchBuilder, Compression};
-use klamm::storage::disk::{Access, Disk};
+use klamm::storage::disk::{Access, Disk, DiskFile};
 use klamm::storage::{AppendOrigin, Log, LogHome, LogOptions, RealDisk};
 use klamm::types::{LeaderEpoch, TopicName, TopicPartition};
 
@@ -28,24 +30,25 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     if let Some(directory) = given {
-        let [crc_one, crc_all, one, all] = measure(Path::new(&directory), cores);
+        let [crc_one, crc_all, read_one, one, all] = measure(Path::new(&directory), cores);
         let json = serde_json::json!({
-            "cores": cores, "crc32c_one": crc_one, "crc32c_all": crc_all, "verify_one": one, "verify_all": all,
+            "cores": cores, "crc32c_one": crc_one, "crc32c_all": crc_all, "crc32c_read_one": read_one,
+            "verify_one": one, "verify_all": all,
         });
         println!("{json}");
         return;
     }
     println!(
-        "GB/s          crc32c 1 core  crc32c {cores} cores  verify 1 core  verify {cores} cores  share 1  share {cores}"
+        "GB/s          crc32c 1 core  crc32c {cores} cores  crc32c read  verify 1 core  verify {cores} cores  share 1  share {cores}"
     );
     for (count, size) in SHAPES {
         let folder = tempfile::tempdir().unwrap();
         fill(folder.path(), count, size);
-        let [crc_one, crc_all, one, all] = measure(folder.path(), cores);
+        let [crc_one, crc_all, read_one, one, all] = measure(folder.path(), cores);
         let shape = format!("{count} x {size} B");
         let shares = (one / crc_one * 100.0, all / crc_all * 100.0);
         println!(
-            "{shape:<13} {crc_one:>13.2}  {crc_all:>14.2}  {one:>13.2}  {all:>14.2}  {:>6.0}%  {:>6.0}%",
+            "{shape:<13} {crc_one:>13.2}  {crc_all:>14.2}  {read_one:>11.2}  {one:>13.2}  {all:>14.2}  {:>6.0}%  {:>6.0}%",
             shares.0, shares.1
         );
     }
@@ -70,26 +73,20 @@ fn fill(directory: &Path, count: usize, size: usize) {
     log.close_clean().unwrap();
 }
 
-/// GB/s: CRC-32C on one core and all, verifying on one core and all.
-fn measure(directory: &Path, cores: usize) -> [f64; 4] {
-    let logs = logs_below(directory);
+/// GB/s: CRC-32C on one core and all, the same by pread on one core; verifying on one core and all.
+fn measure(directory: &Path, cores: usize) -> [f64; 5] {
     let disk = RealDisk::new();
-    let maps: Vec<_> = logs
-        .iter()
-        .map(|path| {
-            let file = disk.open(path, Access::Read).unwrap();
-            file.map(file.len().unwrap() as usize).unwrap()
-        })
-        .collect();
-    let pieces: Vec<&[u8]> = maps.iter().flat_map(|map| map.chunks(32 << 20)).collect();
-    let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let mut seconds = [const { Vec::new() }; 4];
+    let logs: Vec<_> =
+        logs_below(directory).iter().map(|path| disk.open(path, Access::Read).unwrap()).collect();
+    let total: usize = logs.iter().map(|file| file.len().unwrap() as usize).sum();
+    let mut seconds = [const { Vec::new() }; 5];
     for _ in 0..TURNS {
         for (slot, threads) in [1, cores].into_iter().enumerate() {
-            seconds[slot].push(timed(|| crc_all(&pieces, threads)));
+            seconds[slot].push(timed(|| crc_mapped(&logs, threads)));
         }
+        seconds[2].push(timed(|| crc_read(&logs)));
         for (slot, threads) in [1, cores].into_iter().enumerate() {
-            seconds[2 + slot].push(timed(|| verify(directory, threads, total)));
+            seconds[3 + slot].push(timed(|| verify(directory, threads, total)));
         }
     }
     seconds.map(|mut turns| {
@@ -104,7 +101,9 @@ fn timed(work: impl FnOnce()) -> f64 {
     began.elapsed().as_secs_f64()
 }
 
-fn crc_all(pieces: &[&[u8]], threads: usize) {
+fn crc_mapped(logs: &[Arc<dyn DiskFile>], threads: usize) {
+    let maps: Vec<_> = logs.iter().map(|file| file.map(file.len().unwrap() as usize).unwrap()).collect();
+    let pieces: Vec<&[u8]> = maps.iter().flat_map(|map| map.chunks(32 << 20)).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -115,6 +114,22 @@ fn crc_all(pieces: &[&[u8]], threads: usize) {
             });
         }
     });
+}
+
+fn crc_read(logs: &[Arc<dyn DiskFile>]) {
+    let mut piece = vec![0; 256 << 10];
+    for file in logs {
+        let (mut at, mut crc) = (0, 0);
+        loop {
+            let filled = file.read_at(&mut piece, at).unwrap();
+            if filled == 0 {
+                break;
+            }
+            crc = crc32c::crc32c_append(crc, &piece[..filled]);
+            at += filled as u64;
+        }
+        divan::black_box(crc);
+    }
 }
 
 fn verify(directory: &Path, threads: usize, total: usize) {
