@@ -16,6 +16,8 @@ pub fn log_to_stderr(default_level: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        // Of a terminal that is gone nothing can be said anywhere.
+        .log_internal_errors(false)
         .with_target(false);
     // An embedding program, or a test, may have set up its own.
     let _ = lines.try_init();

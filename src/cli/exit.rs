@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit codes, one meaning each. A command returns one, or an error: errors are [`Exit::Failed`] but for
 /// [`Usage`] and a closed stdout. An `Exit` may also be raised as an error, from deep inside, after everything
@@ -130,14 +131,45 @@ pub async fn interrupted() -> anyhow::Result<()> {
     Ok(tokio::signal::ctrl_c().await?)
 }
 
-/// Resolves at the next SIGTERM, which then no longer ends the process.
-///
-/// # Errors
-/// Where the handler cannot be installed.
-pub async fn terminated() -> anyhow::Result<()> {
-    let mut signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    signals.recv().await;
-    Ok(())
+/// The signals that ask a process to end in order, and that do not end it at once any more: SIGTERM, and the SIGHUP of
+/// a terminal that closes, which a process that `nohup` started goes on ignoring.
+#[derive(Debug)]
+pub struct Termination {
+    terminate: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Termination {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// Where a handler cannot be installed.
+    pub fn listen() -> io::Result<Self> {
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { terminate: signal(SignalKind::terminate())?, hangup })
+    }
+
+    /// Resolves at the next one.
+    pub async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = hangup => (),
+        }
+    }
+}
+
+/// Whether this process was started to ignore SIGHUP. Where the system does not say, what was set up stays as it is.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_none_or(|mask| mask & 1 != 0)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `klamm serve`: one broker in the foreground.
 //!
-//! Prints one line on stdout when it accepts connections and talks on stderr. SIGTERM and SIGINT stop it in
+//! Prints one line on stdout when it accepts connections and talks on stderr. SIGTERM, SIGHUP and SIGINT stop it in
 //! order: what was read is answered, logs are flushed, the directory is marked clean. Further signals meanwhile
 //! change nothing, as in Kafka: `timeout` and impatient supervisors send more than one.
 
@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::args::parse_property;
-use crate::cli::exit::{Exit, usage};
+use crate::cli::exit::{Exit, Termination, usage};
 use crate::cli::output::Output;
 use crate::config::{BrokerConfig, Layers, properties};
 use crate::observe;
@@ -123,21 +123,21 @@ fn refused(error: StartError) -> anyhow::Error {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGHUP and SIGINT.
 struct Signals {
-    terminate: Signal,
+    terminate: Termination,
     interrupt: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self { terminate: Termination::listen()?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// The next one, as the exit code it asks for.
     async fn next(&mut self) -> Exit {
         tokio::select! {
-            _ = self.terminate.recv() => Exit::Done,
+            () = self.terminate.next() => Exit::Done,
             _ = self.interrupt.recv() => Exit::Interrupted,
         }
     }

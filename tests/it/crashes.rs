@@ -41,7 +41,22 @@ impl Server {
     fn start(dir: &Path) -> Self {
         let socket = dir.with_extension("socket");
         let listen = format!("unix:{}", socket.display());
-        let mut child = Self::command(dir, &["--listen", &listen]).stderr(Stdio::inherit()).spawn().unwrap();
+        let command = Self::command(dir, &["--listen", &listen]);
+        Self::started(command, socket)
+    }
+
+    /// The same, with SIGHUP as `env` sets it up (`--default-signal=HUP`, `--ignore-signal=HUP`).
+    fn start_with_hangup(dir: &Path, hangup: &str) -> Self {
+        let socket = dir.with_extension("socket");
+        let listen = format!("unix:{}", socket.display());
+        let plain = Self::command(dir, &["--listen", &listen]);
+        let mut command = Command::new("env");
+        command.arg(hangup).arg(plain.get_program()).args(plain.get_args()).stdout(Stdio::piped());
+        Self::started(command, socket)
+    }
+
+    fn started(mut command: Command, socket: PathBuf) -> Self {
+        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         Self { child, socket, ready }
@@ -191,6 +206,21 @@ fn sigterm_leaves_a_clean_directory_and_exit_0() {
     server.signal(Signal::SIGINT);
     assert_eq!(server.wait(), Some(130));
     assert!(dir.join(".kafka_cleanshutdown").exists());
+}
+
+#[tokio::test]
+async fn a_terminal_that_closes_stops_the_broker_in_order_unless_it_was_started_to_ignore_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("data");
+    let mut server = Server::start_with_hangup(&dir, "--default-signal=HUP");
+    server.signal(Signal::SIGHUP);
+    assert_eq!(server.wait(), Some(0));
+    assert!(dir.join(".kafka_cleanshutdown").exists());
+    let mut server = Server::start_with_hangup(&dir, "--ignore-signal=HUP");
+    server.signal(Signal::SIGHUP);
+    server.connect().await.create_topic("t", 1, &[]).await;
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(), Some(0));
 }
 
 #[tokio::test]

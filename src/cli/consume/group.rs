@@ -3,7 +3,7 @@
 //! Begins where the group has committed, else where `auto.offset.reset` says. Commits what stdout has taken: every
 //! `auto.commit.interval.ms`, before a partition goes to another member, and at the end, whatever ends it. With
 //! `--commit before` an offset is committed before its record is written: at most once, instead of at least once.
-//! SIGINT and SIGTERM leave the group, so that others go on at once.
+//! SIGINT, SIGTERM and SIGHUP leave the group, so that others go on at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

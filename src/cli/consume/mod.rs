@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::cli::args::{Connection, Target};
 use crate::cli::audit::{AuditArgs, Auditor, Side};
-use crate::cli::exit::{Exit, interrupted, terminated, usage};
+use crate::cli::exit::{Exit, Termination, interrupted, usage};
 use crate::cli::format::escape::unescape;
 use crate::cli::format::output::OutputFormat;
 use crate::cli::output::Output;
@@ -247,11 +247,11 @@ enum CommitWhen {
     Never,
 }
 
-/// Set by SIGINT, and by SIGTERM where that is to be heard.
+/// Set by SIGINT, and by SIGTERM and SIGHUP where they are to be heard.
 #[derive(Default)]
 struct Interrupt {
     is_set: AtomicBool,
-    /// It was SIGTERM: whoever stops us in order shall hear that we did.
+    /// It was not SIGINT: whoever stops us in order shall hear that we did.
     is_orderly: AtomicBool,
     set: Notify,
 }
@@ -268,7 +268,8 @@ impl Interrupt {
         if hears_terminate {
             let listening = Arc::clone(&interrupt);
             runtime.spawn(async move {
-                if terminated().await.is_ok() {
+                if let Ok(mut signals) = Termination::listen() {
+                    signals.next().await;
                     listening.is_orderly.store(true, Ordering::Relaxed);
                     listening.raise();
                 }
