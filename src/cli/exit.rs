@@ -131,36 +131,47 @@ pub async fn interrupted() -> anyhow::Result<()> {
     Ok(tokio::signal::ctrl_c().await?)
 }
 
-/// The signals that ask a process to end in order, and that do not end it at once any more: SIGTERM, and the SIGHUP of
-/// a terminal that closes, which a process that `nohup` started goes on ignoring.
+/// The signals that ask a process to end, and that do not end it at once any more.
 #[derive(Debug)]
-pub struct Termination {
-    terminate: Signal,
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Option<Signal>,
     hangup: Option<Signal>,
 }
 
-impl Termination {
-    /// Listens from now on.
+impl Signals {
+    /// Listens to SIGINT, to SIGTERM, and to the SIGHUP of a terminal that closes, which a process that `nohup` started
+    /// goes on ignoring.
     ///
     /// # Errors
     /// Where a handler cannot be installed.
-    pub fn listen() -> io::Result<Self> {
+    pub fn all() -> io::Result<Self> {
         let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
-        Ok(Self { terminate: signal(SignalKind::terminate())?, hangup })
+        Ok(Self { terminate: Some(signal(SignalKind::terminate())?), hangup, ..Self::interrupts()? })
     }
 
-    /// Resolves at the next one.
-    pub async fn next(&mut self) {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
+    /// Listens to SIGINT alone.
+    ///
+    /// # Errors
+    /// Where the handler cannot be installed.
+    pub fn interrupts() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: None, hangup: None })
+    }
+
+    /// The next one, as the exit code it asks for.
+    pub async fn next(&mut self) -> Exit {
         tokio::select! {
-            _ = self.terminate.recv() => (),
-            _ = hangup => (),
+            _ = self.interrupt.recv() => Exit::Interrupted,
+            () = received(&mut self.terminate) => Exit::Done,
+            () = received(&mut self.hangup) => Exit::Done,
         }
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 

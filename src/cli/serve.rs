@@ -10,10 +10,9 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, anyhow};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::args::parse_property;
-use crate::cli::exit::{Exit, Termination, usage};
+use crate::cli::exit::{Exit, Signals, usage};
 use crate::cli::output::Output;
 use crate::config::{BrokerConfig, Layers, properties};
 use crate::observe;
@@ -93,7 +92,7 @@ pub fn run(args: Args, output: &mut Output) -> anyhow::Result<Exit> {
 }
 
 async fn serve(config: BrokerConfig, output: &mut Output) -> anyhow::Result<Exit> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::all()?;
     let broker = tokio::select! {
         started = Broker::start(BrokerOptions::new(config)) => started.map_err(refused)?,
         exit = signals.next() => return Ok(exit),
@@ -109,7 +108,7 @@ async fn serve(config: BrokerConfig, output: &mut Output) -> anyhow::Result<Exit
             stopped.context("the directory could not be marked clean; the next start will recover it")?;
             Ok(exit)
         }
-        () = signals.ignore() => Ok(exit),
+        () = ignore(&mut signals) => Ok(exit),
     }
 }
 
@@ -123,31 +122,11 @@ fn refused(error: StartError) -> anyhow::Error {
     }
 }
 
-/// SIGTERM, SIGHUP and SIGINT.
-struct Signals {
-    terminate: Termination,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self { terminate: Termination::listen()?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// The next one, as the exit code it asks for.
-    async fn next(&mut self) -> Exit {
-        tokio::select! {
-            () = self.terminate.next() => Exit::Done,
-            _ = self.interrupt.recv() => Exit::Interrupted,
-        }
-    }
-
-    /// Says of each further one that it changes nothing; never resolves.
-    async fn ignore(&mut self) {
-        loop {
-            self.next().await;
-            tracing::warn!("the broker is stopping already; only SIGKILL ends it at once, and unclean");
-        }
+/// Says of each further signal that it changes nothing; never resolves.
+async fn ignore(signals: &mut Signals) {
+    loop {
+        signals.next().await;
+        tracing::warn!("the broker is stopping already; only SIGKILL ends it at once, and unclean");
     }
 }
 

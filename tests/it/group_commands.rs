@@ -144,6 +144,26 @@ fn signals_leave_the_group_with_everything_committed() {
 }
 
 #[test]
+fn a_second_signal_does_not_wait_for_a_broker_that_stands_still() {
+    let broker = serving();
+    produce(&broker, 1..=5);
+    let mut child = spawn(&broker, &["-X", "auto.commit.interval.ms=600000"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    for _ in 0..5 {
+        lines.read_line(&mut String::new()).unwrap();
+    }
+    kill(Pid::from_raw(i32::try_from(broker.pid()).unwrap()), Signal::SIGSTOP).unwrap();
+    // Of two that are the same, one may be all that comes.
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+    }
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!said.contains("not committed"), "it waited: {said}");
+}
+
+#[test]
 fn what_comes_after_a_first_look_at_the_end_is_not_passed_over() {
     let broker = serving();
     produce(&broker, 1..=10);

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::cli::args::{Connection, Target};
 use crate::cli::audit::{AuditArgs, Auditor, Side};
-use crate::cli::exit::{Exit, Termination, interrupted, usage};
+use crate::cli::exit::{Exit, Signals, usage};
 use crate::cli::format::escape::unescape;
 use crate::cli::format::output::OutputFormat;
 use crate::cli::output::Output;
@@ -247,7 +247,7 @@ enum CommitWhen {
     Never,
 }
 
-/// Set by SIGINT, and by SIGTERM and SIGHUP where they are to be heard.
+/// Set by SIGINT, and by SIGTERM and SIGHUP where they are to be heard. A second one ends the process at once.
 #[derive(Default)]
 struct Interrupt {
     is_set: AtomicBool,
@@ -261,20 +261,14 @@ impl Interrupt {
         let interrupt = Arc::<Self>::default();
         let listening = Arc::clone(&interrupt);
         runtime.spawn(async move {
-            if interrupted().await.is_ok() {
-                listening.raise();
-            }
+            let signals = if hears_terminate { Signals::all() } else { Signals::interrupts() };
+            let Ok(mut signals) = signals else { return };
+            listening.is_orderly.store(signals.next().await == Exit::Done, Ordering::Relaxed);
+            listening.raise();
+            // Whoever asks again does not want to wait for a reader, or a broker, that does nothing.
+            signals.next().await;
+            std::process::exit(Exit::Interrupted.code().into());
         });
-        if hears_terminate {
-            let listening = Arc::clone(&interrupt);
-            runtime.spawn(async move {
-                if let Ok(mut signals) = Termination::listen() {
-                    signals.next().await;
-                    listening.is_orderly.store(true, Ordering::Relaxed);
-                    listening.raise();
-                }
-            });
-        }
         interrupt
     }
 
