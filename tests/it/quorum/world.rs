@@ -532,7 +532,10 @@ impl World {
         });
         // Whoever takes voters out must not lose the directories of others meanwhile.
         let is_changing = self.now - self.changed_at < 15_000;
-        if intact.count() < voters.majority() || is_changing {
+        // It may have asked for its vote already, and be counted as soon as that arrives.
+        let with_it = voters.with(voter(node, self.nodes[node].directory_id));
+        let majority = if self.joins { with_it.majority() } else { voters.majority() };
+        if intact.count() < majority || is_changing {
             return;
         }
         let id = Uuid::from_random_bytes(std::array::from_fn(|_| self.random.next() as u8));
