@@ -12,6 +12,7 @@ use klamm::controller::quorum::{
     CallFailure, Endpoint, Output, Quorum, QuorumOptions, QuorumSettings, ReplicaKey, Request, Response,
     RoleName, SnapshotId, Voter, VoterChangeRequest, VoterSet,
 };
+use klamm::protocol::ErrorCode;
 use klamm::record::{BatchBuilder, Compression};
 use klamm::types::{LeaderEpoch, Offset, Uuid};
 
@@ -123,7 +124,7 @@ pub struct World {
     encoded: bool,
     /// Whether controllers that do not vote ask for their votes (KIP-1186).
     joins: bool,
-    /// When a voter was last added or removed.
+    /// When a voter was last added or removed, whoever asked for it.
     changed_at: i64,
     pub steps: u64,
 }
@@ -365,6 +366,9 @@ impl World {
                 }
             }
             Output::Answer { token, response } => {
+                if matches!(response, Response::VoterChange { error: ErrorCode::None, .. }) {
+                    self.changed_at = self.now;
+                }
                 let Some((to, incarnation, call)) = self.tokens.remove(&token) else { return };
                 if to != usize::MAX && !self.is_lost(node, to) {
                     let response = if self.encoded { super::wire::response(response) } else { response };
