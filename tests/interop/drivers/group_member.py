@@ -6,6 +6,7 @@ Prints `NAME assigned TOPIC-PARTITION…`, `NAME record TOPIC PARTITION OFFSET V
 A record is committed after it was printed. Ends after a line on stdin: commits and leaves.
 """
 
+import contextlib
 import sys
 import threading
 
@@ -16,6 +17,8 @@ consumer = confluent_kafka.Consumer({
     "bootstrap.servers": bootstrap,
     "auto.offset.reset": "earliest",
     "enable.auto.commit": False,
+    # A commit takes what is stored when librdkafka's own thread comes to it: by then more may have been handed over.
+    "enable.auto.offset.store": False,
     "reconnect.backoff.max.ms": 500,
     **dict(setting.split("=", 1) for setting in settings),
 })
@@ -56,6 +59,8 @@ while not ended.is_set():
             say("error", message.error())
         else:
             say("record", message.topic(), message.partition(), message.offset(), message.value().decode())
+            with contextlib.suppress(confluent_kafka.KafkaException):  # of a partition that was revoked meanwhile
+                consumer.store_offsets(message)
     if messages:
         consumer.commit(asynchronous=True)
 consumer.close()

@@ -33,6 +33,8 @@ class Members:
     def listen(self, process):
         def pump():
             for line in process.stdout:
+                if not line.endswith("\n"):
+                    break  # killed in the middle of it
                 name, kind, *words = line.split()
                 if kind == "assigned":
                     self.assigned[name] = set(words)
