@@ -25,7 +25,10 @@ struct Server {
 
 impl Server {
     fn command(dir: &Path, extra: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_klamm"));
+        Self::command_of(Command::new(env!("CARGO_BIN_EXE_klamm")), dir, extra)
+    }
+
+    fn command_of(mut command: Command, dir: &Path, extra: &[&str]) -> Command {
         command
             .arg("serve")
             .arg("-d")
@@ -39,23 +42,20 @@ impl Server {
 
     /// Starts on `dir` and waits for the ready line.
     fn start(dir: &Path) -> Self {
-        let socket = dir.with_extension("socket");
-        let listen = format!("unix:{}", socket.display());
-        let command = Self::command(dir, &["--listen", &listen]);
-        Self::started(command, socket)
+        Self::start_of(Command::new(env!("CARGO_BIN_EXE_klamm")), dir)
     }
 
     /// The same, with SIGHUP as `env` sets it up (`--default-signal=HUP`, `--ignore-signal=HUP`).
     fn start_with_hangup(dir: &Path, hangup: &str) -> Self {
-        let socket = dir.with_extension("socket");
-        let listen = format!("unix:{}", socket.display());
-        let plain = Self::command(dir, &["--listen", &listen]);
-        let mut command = Command::new("env");
-        command.arg(hangup).arg(plain.get_program()).args(plain.get_args()).stdout(Stdio::piped());
-        Self::started(command, socket)
+        let mut program = Command::new("env");
+        program.arg(hangup).arg(env!("CARGO_BIN_EXE_klamm"));
+        Self::start_of(program, dir)
     }
 
-    fn started(mut command: Command, socket: PathBuf) -> Self {
+    fn start_of(program: Command, dir: &Path) -> Self {
+        let socket = dir.with_extension("socket");
+        let listen = format!("unix:{}", socket.display());
+        let mut command = Self::command_of(program, dir, &["--listen", &listen]);
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();

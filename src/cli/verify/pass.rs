@@ -179,14 +179,14 @@ impl Pass {
     /// A run on so many threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self::on(RealDisk::new(), threads)
+        Self::on(RegularFiles::on(RealDisk::new()), threads)
     }
 
     /// The same, on `disk`: locks that it holds are the caller's own.
     #[must_use]
     pub fn on(disk: Arc<dyn Disk>, threads: usize) -> Self {
         Self {
-            disk: RegularFiles::on(disk),
+            disk,
             threads,
             targets: Vec::new(),
             failed: Vec::new(),

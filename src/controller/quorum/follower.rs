@@ -64,8 +64,7 @@ impl<L: QuorumLog> Quorum<L> {
             endpoints: self.endpoints.clone(),
             kraft_versions: super::change::KRAFT_VERSIONS,
         };
-        let (joins, epoch) = (self.settings.joins && self.may_vote, self.state.epoch);
-        let mut is_asked_for = false;
+        let joins = self.settings.joins && self.may_vote;
         let is_due = match self.membership.voters().get(self.local.id) {
             Some(known) if known.key == self.local => {
                 self.takes_place_back = false;
@@ -77,14 +76,12 @@ impl<L: QuorumLog> Quorum<L> {
                 self.takes_place_back = self.may_vote && is_expected;
                 self.takes_place_back
             }
-            None => {
-                is_asked_for = joins && !self.takes_place_back;
-                joins || self.takes_place_back
-            }
+            None => joins || self.takes_place_back,
         };
         if !is_due {
             return None;
         }
+        let is_stranger = self.membership.voters().get(self.local.id).is_none() && !self.takes_place_back;
         let Role::Follower(following) = &mut self.role else { return None };
         let leader_id = following.leader_id;
         if !following.has_fetched
@@ -94,10 +91,10 @@ impl<L: QuorumLog> Quorum<L> {
             return None;
         }
         following.update_due_ms = now_ms + UPDATE_EVERY_MS;
-        Some(if is_asked_for {
+        Some(if is_stranger {
             Request::AddVoter(AddVoter { voter, timeout_ms: self.settings.request_timeout_ms })
         } else {
-            Request::UpdateVoter(UpdateVoter { epoch, voter })
+            Request::UpdateVoter(UpdateVoter { epoch: self.state.epoch, voter })
         })
     }
 

@@ -1,9 +1,7 @@
 //! DescribeQuorum (55), AddRaftVoter (80), RemoveRaftVoter (81): how the quorum is, and who votes in it. The quorum's
 //! leader answers; a broker passes them on to it.
 
-use crate::controller::quorum::{
-    Endpoint, ReplicaKey, ReplicaProgress, Response, Voter, VoterChangeRequest, wire,
-};
+use crate::controller::quorum::{ReplicaKey, ReplicaProgress, Response, Voter, VoterChangeRequest, wire};
 use crate::controller::{Controller, QuorumDescription};
 use crate::net::{Answer, Reply};
 use crate::protocol::messages::add_raft_voter_request::AddRaftVoterRequest;
@@ -86,15 +84,9 @@ fn not_leading(leader: Option<i32>) -> Str {
 }
 
 fn node(voter: &Voter) -> Node {
-    let listener = |endpoint: &Endpoint| Listener {
-        name: endpoint.name.as_str().into(),
-        host: endpoint.host.as_str().into(),
-        port: endpoint.port,
-        ..Default::default()
-    };
     Node {
         node_id: voter.key.id,
-        listeners: voter.endpoints.iter().map(listener).collect(),
+        listeners: wire::listeners!(Listener, voter.endpoints),
         ..Default::default()
     }
 }

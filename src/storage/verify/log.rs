@@ -347,11 +347,11 @@ fn check_last_snapshot(context: &Context, end: Offset, findings: &mut Findings) 
 
 fn check_orphans(context: &Context, names: &Names, findings: &mut Findings) {
     const ADVICE: &str = "the records in it are lost here; a backup or another replica has them";
-    let is_orphan = |base: &Offset| context.segments.binary_search_by_key(base, |one| one.base).is_err();
-    let orphans = names.indexes.iter().filter(|(base, _)| is_orphan(base));
     if context.state == State::Running {
         return;
     }
+    let is_orphan = |base: &Offset| context.segments.binary_search_by_key(base, |one| one.base).is_err();
+    let orphans = names.indexes.iter().filter(|(base, _)| is_orphan(base));
     let mut missing = BTreeSet::new();
     for &(base, suffix) in orphans {
         let finding = Finding::damage(

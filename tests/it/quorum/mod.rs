@@ -92,9 +92,7 @@ fn mistakes_put_back_are_found() {
 #[test]
 fn kafka_15489_a_leader_that_is_cut_off_from_the_majority_resigns() {
     for seed in 0..20 {
-        let mut world = World::new(seed, 3, 0, Weather { loss: 0, faults: 1, changes: false }, false, None);
-        world.calm_down();
-        world.run_for(20_000);
+        let mut world = calm_quorum(seed, 3, 0);
         let leaders = world.leaders();
         assert_eq!(leaders.len(), 1, "seed {seed}");
         world.isolate(leaders[0]);
@@ -105,8 +103,9 @@ fn kafka_15489_a_leader_that_is_cut_off_from_the_majority_resigns() {
     }
 }
 
-fn calm_quorum(seed: u64) -> World {
-    let mut world = World::new(seed, 3, 0, Weather { loss: 0, faults: 1, changes: false }, false, None);
+fn calm_quorum(seed: u64, voters: usize, observers: usize) -> World {
+    let mut world =
+        World::new(seed, voters, observers, Weather { loss: 0, faults: 1, changes: false }, false, None);
     world.calm_down();
     world.run_for(20_000);
     world
@@ -115,7 +114,7 @@ fn calm_quorum(seed: u64) -> World {
 #[test]
 fn kip_853_a_voter_that_lost_its_directory_gets_its_place_back() {
     for seed in 0..20 {
-        let mut world = calm_quorum(seed);
+        let mut world = calm_quorum(seed, 3, 0);
         let wiped = (world.leaders()[0] + 1) % 3;
         assert!(world.votes(wiped, 3), "seed {seed}");
         world.wipe(wiped);
@@ -128,9 +127,7 @@ fn kip_853_a_voter_that_lost_its_directory_gets_its_place_back() {
 #[test]
 fn kip_1186_a_controller_asks_for_its_vote_where_it_is_told_to() {
     for seed in 0..20 {
-        let mut world = World::new(seed, 1, 2, Weather { loss: 0, faults: 1, changes: false }, false, None);
-        world.calm_down();
-        world.run_for(20_000);
+        let mut world = calm_quorum(seed, 1, 2);
         assert!(world.votes(0, 1), "seed {seed}: nobody joins who was not told to");
         world.let_join();
         world.run_for(20_000);
@@ -145,7 +142,7 @@ fn kip_1186_a_controller_asks_for_its_vote_where_it_is_told_to() {
 #[test]
 fn s1_8_a_stranger_who_claims_to_lead_or_to_stand_is_not_heard() {
     for seed in 0..5 {
-        let mut world = calm_quorum(seed);
+        let mut world = calm_quorum(seed, 3, 0);
         let (leaders, epochs) = (world.leaders(), world.epochs());
         let epoch = LeaderEpoch(epochs[0].0 + 100);
         let stranger = ReplicaKey::new(99, Uuid([9; 16]));

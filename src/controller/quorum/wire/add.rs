@@ -5,7 +5,7 @@ use crate::protocol::messages::add_raft_voter_response::AddRaftVoterResponse;
 
 use super::super::change::{KRAFT_VERSIONS, VoterChangeRequest};
 use super::super::message::{AddVoter, Response};
-use super::super::voters::{Endpoint, ReplicaKey, Voter};
+use super::super::voters::{ReplicaKey, Voter};
 use super::code;
 
 /// From this version on it may be answered when the leader has written the change down. A node that waits for its own
@@ -15,18 +15,12 @@ pub const ACK_WHEN_WRITTEN_FROM: i16 = 1;
 /// What is sent in `version`.
 #[must_use]
 pub fn request(add: &AddVoter, cluster_id: &str, version: i16) -> AddRaftVoterRequest {
-    let listener = |endpoint: &Endpoint| Listener {
-        name: endpoint.name.as_str().into(),
-        host: endpoint.host.as_str().into(),
-        port: endpoint.port,
-        ..Default::default()
-    };
     AddRaftVoterRequest {
         cluster_id: Some(cluster_id.into()),
         timeout_ms: i32::try_from(add.timeout_ms).unwrap_or(i32::MAX),
         voter_id: add.voter.key.id,
         voter_directory_id: add.voter.key.directory_id,
-        listeners: add.voter.endpoints.iter().map(listener).collect(),
+        listeners: listeners!(Listener, add.voter.endpoints),
         ack_when_committed: version < ACK_WHEN_WRITTEN_FROM,
         ..Default::default()
     }

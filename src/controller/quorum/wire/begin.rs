@@ -28,7 +28,7 @@ pub fn request(begin: &BeginEpoch, cluster_id: &str) -> begin_request::BeginQuor
         cluster_id: Some(cluster_id.into()),
         voter_id: begin.voter.id,
         topics: vec![topic],
-        leader_endpoints: listeners!(begin_request, begin.leader_endpoints),
+        leader_endpoints: listeners!(begin_request::LeaderEndpoint, begin.leader_endpoints),
         ..begin_request::BeginQuorumEpochRequest::default()
     }
 }

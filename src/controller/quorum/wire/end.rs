@@ -33,7 +33,7 @@ pub fn request(end: &EndEpoch, cluster_id: &str) -> end_request::EndQuorumEpochR
     end_request::EndQuorumEpochRequest {
         cluster_id: Some(cluster_id.into()),
         topics: vec![topic],
-        leader_endpoints: listeners!(end_request, end.leader_endpoints),
+        leader_endpoints: listeners!(end_request::LeaderEndpoint, end.leader_endpoints),
         ..end_request::EndQuorumEpochRequest::default()
     }
 }

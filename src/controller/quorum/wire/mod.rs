@@ -88,20 +88,21 @@ macro_rules! listing {
     };
 }
 
-/// The leader's own listeners.
+/// Where a node listens, as the struct of this or that message.
 macro_rules! listeners {
-    ($module:ident, $endpoints:expr) => {
+    ($($listener:ident)::+, $endpoints:expr) => {
         $endpoints
             .iter()
-            .map(|endpoint| $module::LeaderEndpoint {
+            .map(|endpoint| $($listener)::+ {
                 name: endpoint.name.as_str().into(),
                 host: endpoint.host.as_str().into(),
                 port: endpoint.port,
-                ..$module::LeaderEndpoint::default()
+                ..Default::default()
             })
             .collect()
     };
 }
+pub(crate) use listeners;
 
 /// Endpoints by name.
 macro_rules! named {

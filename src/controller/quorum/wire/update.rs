@@ -6,24 +6,18 @@ use crate::protocol::messages::update_raft_voter_response as update_response;
 use crate::types::LeaderEpoch;
 
 use super::super::message::{Leadership, Response, UpdateVoter};
-use super::super::voters::{Endpoint, ReplicaKey, Voter};
+use super::super::voters::{ReplicaKey, Voter};
 use super::{code, endpoint, id_of, leadership};
 
 /// What is sent.
 #[must_use]
 pub fn request(update: &UpdateVoter, cluster_id: &str) -> update_request::UpdateRaftVoterRequest {
-    let listener = |endpoint: &Endpoint| update_request::Listener {
-        name: endpoint.name.as_str().into(),
-        host: endpoint.host.as_str().into(),
-        port: endpoint.port,
-        ..Default::default()
-    };
     update_request::UpdateRaftVoterRequest {
         cluster_id: Some(cluster_id.into()),
         current_leader_epoch: update.epoch.0,
         voter_id: update.voter.key.id,
         voter_directory_id: update.voter.key.directory_id,
-        listeners: update.voter.endpoints.iter().map(listener).collect(),
+        listeners: listeners!(update_request::Listener, update.voter.endpoints),
         kraft_version_feature: update_request::KRaftVersionFeature {
             min_supported_version: update.voter.kraft_versions.0,
             max_supported_version: update.voter.kraft_versions.1,
